@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn check(ip: &str, policy: &EndpointPolicy) -> Result<(), RefusedAddress> {
-        policy.check(ip.parse().unwrap())
+        policy.check(ip.parse().expect("an address"))
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn mk_route() -> Route {
         port: NonZeroU16::new(8080).unwrap(),
         invocation_path: InvocationPath::new("/mcp").unwrap(),
         timeouts: Timeouts {
-            timeout: Duration::from_secs(300),
+            timeout: Duration::from_mins(5),
             max_duration: None,
             startup_timeout: Duration::from_secs(30),
         },
