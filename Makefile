@@ -1,0 +1,79 @@
+# `make` alone lists the targets. What CI runs is `.ci/run`.
+
+ARGS ?=
+FUZZ_SECONDS ?= 60
+CRD := charts/krypton/files/crds/agents.yaml
+TESTBED := cargo run --quiet -p krypton-e2e --bin krypton-testbed --
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Play the guided tour without a cluster (ARGS=--once: play it, then exit)
+	@.ci/needs rust cc make cmake
+	cargo build --profile demo -p krypton-gateway -p krypton-controller -p krypton-example-agent
+	@./examples/demo.sh $(ARGS)
+
+.PHONY: build
+build: ## Build everything, unoptimised
+	@.ci/needs rust cc make cmake
+	cargo build --workspace --all-targets
+
+.PHONY: test
+test: ## Run every tier of tests; sets up what they need (ARGS go to `cargo test`)
+	@.ci/test $(ARGS)
+
+.PHONY: cluster
+cluster: ## Start a Kubernetes control plane and leave it running; prints its KUBECONFIG line
+	@.ci/needs rust cc
+	@$(TESTBED) up
+
+.PHONY: cluster-down
+cluster-down: ## End the control plane that `make cluster` started
+	@$(TESTBED) down
+
+.PHONY: clean-cluster
+clean-cluster: ## End it, sweep what killed runs left, and delete the built Kubernetes programs
+	@$(TESTBED) clean
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+	cargo fmt --all --manifest-path fuzz/Cargo.toml
+
+.PHONY: clippy
+clippy: ## Lint; a warning is an error
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+.PHONY: doc
+doc: ## Build the API documentation; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+.PHONY: deny
+deny: ## Check licences, banned and duplicate crates, sources (and advisories where their database is)
+	@.ci/deny
+
+.PHONY: direction
+direction: ## Check which crate may depend on which, and the limits on files
+	@.ci/direction
+
+.PHONY: crds
+crds: ## Regenerate the CRD that the chart ships
+	@mkdir -p $(dir $(CRD))
+	cargo run --quiet -p krypton-crd --bin crdgen > $(CRD).tmp
+	mv $(CRD).tmp $(CRD)
+
+.PHONY: bench
+bench: ## Run the micro benchmarks (ARGS go to criterion)
+	cargo bench -p krypton-bench -- $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZ_SECONDS (60)
+	@.ci/needs rust cc cargo-fuzz
+	@for target in $$(cargo fuzz list); do \
+	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
