@@ -1,0 +1,39 @@
+//! Labels, finalizers and other names on Kubernetes objects: spelled here and nowhere else.
+//!
+//! Those that the Go system wrote are kept letter for letter, since objects in the cluster carry them.
+
+/// API group of the Agent.
+pub const GROUP: &str = "krypton.ai";
+
+/// Version of the Agent API.
+pub const VERSION: &str = "v1alpha1";
+
+/// `apiVersion` of an Agent object.
+pub const API_VERSION: &str = "krypton.ai/v1alpha1";
+
+/// `kind` of an Agent object.
+pub const KIND: &str = "Agent";
+
+/// Label on all that belongs to an Agent; the value is the Agent's name. On pods it is the selector label.
+pub const AGENT_LABEL: &str = "krypton.ai/agent";
+
+/// Label that says who looks after an object; see [`MANAGED_BY`].
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// Value of [`MANAGED_BY_LABEL`]. The Go system's word, so that its objects are recognised and taken over.
+pub const MANAGED_BY: &str = "krypton-runtime";
+
+/// The Go system's finalizer. It guards nothing: it is removed wherever it is met and never added.
+pub const FINALIZER: &str = "krypton.ai/cleanup";
+
+/// Field manager of every server-side apply.
+pub const FIELD_MANAGER: &str = "krypton-controller";
+
+/// Label by which Kubernetes ties an EndpointSlice to its Service; the value is the Service's name.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Name of the container that runs the Agent's image.
+pub const AGENT_CONTAINER: &str = "agent";
+
+/// Name of the Agent's port, on the container, the Service and hence in EndpointSlices.
+pub const HTTP_PORT: &str = "http";
