@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use krypton_discovery::{AgentKey, Endpoint, EndpointPolicy, RefusedAddress, Route, Version, VersionedRoute};
 
 use super::endpoint::{EndpointState, Group};
+use crate::metrics::RouteMetrics;
 
 /// An Agent that is in the table. Lives as long as the Agent does, through every change of its route, and then
 /// for as long as its last call.
 pub struct ActiveRoute {
     key: AgentKey,
     view: ArcSwap<RouteView>,
+    /// Made at the first call: most Agents of a large cluster are silent for long.
+    metrics: OnceLock<Arc<RouteMetrics>>,
 }
 
 /// One version of a route, ready to be called.
@@ -38,7 +41,7 @@ pub struct RefusedEndpoint {
 
 impl ActiveRoute {
     pub(super) fn new(view: RouteView) -> Self {
-        Self { key: view.key().clone(), view: ArcSwap::from_pointee(view) }
+        Self { key: view.key().clone(), view: ArcSwap::from_pointee(view), metrics: OnceLock::new() }
     }
 
     /// The Agent.
@@ -49,6 +52,16 @@ impl ActiveRoute {
     /// The route as it stands. A call loads it once; one that waits for an endpoint loads it again.
     pub fn load(&self) -> Arc<RouteView> {
         self.view.load_full()
+    }
+
+    /// Where calls to the Agent are counted.
+    pub fn metrics(&self) -> &Arc<RouteMetrics> {
+        self.metrics.get_or_init(Arc::default)
+    }
+
+    /// The same, `None` while the Agent was never called.
+    pub fn metrics_if_called(&self) -> Option<&Arc<RouteMetrics>> {
+        self.metrics.get()
     }
 
     pub(super) fn store(&self, view: RouteView) {
