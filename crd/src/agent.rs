@@ -22,6 +22,9 @@ use crate::duration::GoDuration;
 use crate::status::AgentStatus;
 use crate::{crd, schema};
 
+/// Longest `invocationPath`, in characters: far more than a path needs, and within the API server's budget for rules.
+const MAX_INVOCATION_PATH: usize = 1024;
+
 /// What the agent is and how calls to it are treated.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -58,6 +61,7 @@ use crate::{crd, schema};
 #[serde(rename_all = "camelCase")]
 pub struct AgentSpec {
     /// Container image of the agent, e.g. ghcr.io/org/travel-agent:1.4. Required.
+    #[serde(deserialize_with = "required")]
     #[schemars(length(min = 1))]
     pub image: String,
 
@@ -104,9 +108,9 @@ pub struct AgentSpec {
     #[schemars(with = "Option<i32>", range(min = 1))]
     pub max_replicas: Option<u32>,
 
-    /// Pins the number of pods and turns the autoscaler off; a HorizontalPodAutoscaler sets it through the scale
-    /// subresource. 0 turns the agent off: calls are answered 503 at once and do not wake it. Default unset: the
-    /// autoscaler decides between minReplicas and maxReplicas.
+    /// Pins the number of pods and turns the autoscaler off. 0 turns the agent off: calls are answered 503 at once and
+    /// do not wake it. A HorizontalPodAutoscaler sets it through the scale subresource, which Kubernetes serves only
+    /// once a first value is written here. Default unset: the autoscaler decides between minReplicas and maxReplicas.
     #[serde(default, deserialize_with = "int32::<0, _>", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 0))]
     pub replicas: Option<u32>,
@@ -142,8 +146,8 @@ pub struct AgentSpec {
     /// Path that a call without one lands on: /v1/agents/{namespace}/{name} arrives at the agent as this path, with
     /// the query of the call. Starts with / and has neither ? nor # nor spaces; write other characters
     /// percent-encoded. At most 1024 characters. Default /.
-    #[serde(default, deserialize_with = "non_empty", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[serde(default, deserialize_with = "invocation_path", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_INVOCATION_PATH))]
     #[x_kube(validation = crd::invocation_path_rule())]
     pub invocation_path: Option<String>,
 
@@ -296,7 +300,24 @@ fn int32<'de, const MIN: u32, D: Deserializer<'de>>(deserializer: D) -> Result<O
     }
 }
 
+/// A text that is not empty.
+fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Err(D::Error::custom("must not be empty")) } else { Ok(text) }
+}
+
 /// A text; the Go system took the empty one for none.
 fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()))
+}
+
+/// A path as [`crd::invocation_path_rule`] wants it. Checked again here, since manifests from a folder and objects
+/// stored under the Go system's definition never met that rule, and the gateway writes the path into a request line.
+fn invocation_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(path) = non_empty(deserializer)? else { return Ok(None) };
+    let visible = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    if path.starts_with('/') && path.len() <= MAX_INVOCATION_PATH && path.bytes().all(visible) {
+        return Ok(Some(path));
+    }
+    Err(D::Error::custom(format_args!("{path:?} {}", crd::INVOCATION_PATH_MESSAGE)))
 }

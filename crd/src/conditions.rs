@@ -115,3 +115,42 @@ words!(ProgrammedReason: Programmed, Pending, NoGateways, Rejected);
 words!(AvailableReason: Ready, ScaledToZero, TurnedOff, WaitingForPods, PodsFailing);
 words!(ReadyReason:
     Ready, ScaledToZero, Pinned, TurnedOff, NotAccepted, UnresolvedRefs, NotProgrammed, Unavailable);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words are API; this is the list to change on purpose.
+    #[test]
+    fn the_words_are_these() {
+        let words: Vec<_> = ConditionType::ALL.iter().map(|word| word.as_str()).collect();
+        assert_eq!(words, ["Accepted", "ResolvedRefs", "Programmed", "Available", "Ready"]);
+
+        let words: Vec<_> = AcceptedReason::ALL.iter().map(|word| word.as_str()).collect();
+        assert_eq!(words, ["Accepted", "NameConflict", "InvalidName", "InvalidSpec", "InvalidPodTemplate"]);
+
+        let words: Vec<_> = ResolvedRefsReason::ALL.iter().map(|word| word.as_str()).collect();
+        assert_eq!(words, ["ResolvedRefs", "RefNotFound"]);
+
+        let words: Vec<_> = ProgrammedReason::ALL.iter().map(|word| word.as_str()).collect();
+        assert_eq!(words, ["Programmed", "Pending", "NoGateways", "Rejected"]);
+
+        let words: Vec<_> = AvailableReason::ALL.iter().map(|word| word.as_str()).collect();
+        assert_eq!(words, ["Ready", "ScaledToZero", "TurnedOff", "WaitingForPods", "PodsFailing"]);
+
+        let words: Vec<_> = ReadyReason::ALL.iter().map(|word| word.as_str()).collect();
+        assert_eq!(
+            words,
+            [
+                "Ready",
+                "ScaledToZero",
+                "Pinned",
+                "TurnedOff",
+                "NotAccepted",
+                "UnresolvedRefs",
+                "NotProgrammed",
+                "Unavailable"
+            ]
+        );
+    }
+}

@@ -15,6 +15,10 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::names::{AGENT_NAME_PATTERN, MAX_NAME_BYTES};
 
+/// What is wrong with an `invocationPath` that cannot stand in a request line.
+pub(crate) const INVOCATION_PATH_MESSAGE: &str = "must start with / and have at most 1024 characters, none of them a space, a control character, ? or #; \
+     percent-encode others";
+
 /// Says how the file came to be, for whoever opens it.
 const HEADER: &str = "# Generated from the Rust types by `make crds`. Do not edit.\n";
 
@@ -114,6 +118,5 @@ pub(crate) fn always_on_rule() -> Rule {
 
 /// `invocationPath` can stand in a request line as it is: visible ASCII without `?` and `#`.
 pub(crate) fn invocation_path_rule() -> Rule {
-    Rule::new(r#"self == '' || self.matches(r'^/[!-"$->@-~]*$')"#)
-        .message("must start with / and have no spaces, control characters, ? or #; percent-encode others")
+    Rule::new(r#"self == '' || self.matches(r'^/[!-"$->@-~]*$')"#).message(INVOCATION_PATH_MESSAGE)
 }

@@ -13,16 +13,16 @@ use crate::duration::GoDuration;
 const PORT: NonZeroU16 = NonZeroU16::new(8080).expect("8080 is not zero");
 
 /// `timeout`: what the ingress guide sets as read timeout; models think long before the first token.
-const TIMEOUT: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// `startupTimeout`: as in the Go system.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `drainTimeout`: long enough for most answers, short enough for a rollout that a person watches.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// `scaleToZeroAfter`: as in the Go system.
-const SCALE_TO_ZERO_AFTER: Duration = Duration::from_secs(300);
+const SCALE_TO_ZERO_AFTER: Duration = Duration::from_mins(5);
 
 /// `concurrency`, calls per pod: as in the Go system.
 const CONCURRENCY: u32 = 8;

@@ -96,11 +96,14 @@ impl fmt::Display for GoDuration {
     /// Go's `Duration.String()`: `1h30m0s`, `5m0s`, `1.5s`, `300ms`, `10µs`, `7ns`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
-        match nanos {
-            ..NANOS_PER_MICRO => return write!(f, "{nanos}ns"),
-            ..NANOS_PER_MILLI => return write_decimal(f, nanos, NANOS_PER_MICRO, "µs"),
-            ..NANOS_PER_SECOND => return write_decimal(f, nanos, NANOS_PER_MILLI, "ms"),
-            _ => {}
+        if nanos < NANOS_PER_MICRO {
+            return write!(f, "{nanos}ns");
+        }
+        if nanos < NANOS_PER_MILLI {
+            return write_decimal(f, nanos, NANOS_PER_MICRO, "µs");
+        }
+        if nanos < NANOS_PER_SECOND {
+            return write_decimal(f, nanos, NANOS_PER_MILLI, "ms");
         }
         if nanos >= NANOS_PER_HOUR {
             write!(f, "{}h", nanos / NANOS_PER_HOUR)?;
@@ -155,7 +158,7 @@ impl JsonSchema for GoDuration {
             "type": "string",
             "pattern": PATTERN,
             "maxLength": MAX_LENGTH,
-            "x-kubernetes-validations": [{ "rule": rule, "message": "must be greater than 0" }],
+            "x-kubernetes-validations": [{ "rule": rule, "message": "must be greater than 0 and at most 2562047h" }],
         })
     }
 }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::agent::Agent;
+
 /// What an Agent's name looks like, as a regular expression for the schema. [`AgentName::parse`] says the same.
 pub const AGENT_NAME_PATTERN: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 
@@ -65,6 +67,19 @@ impl AgentName {
 impl fmt::Display for AgentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+// === impl Agent ===
+
+impl Agent {
+    /// The Agent's name, if it can name a Service. [`Agent::from_value`] lets others pass, so that their owner can be
+    /// told in the status.
+    ///
+    /// # Errors
+    /// As [`AgentName::parse`].
+    pub fn agent_name(&self) -> Result<AgentName, NameError> {
+        AgentName::parse(self.metadata.name.as_deref().unwrap_or_default())
     }
 }
 
