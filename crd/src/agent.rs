@@ -225,8 +225,7 @@ pub enum ImagePullPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PullSecret {
     /// Name of the Secret, in the agent's namespace.
-    #[serde(default)]
-    #[schemars(with = "Option<String>", extend("default" = null))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
 }
 

@@ -66,10 +66,9 @@ fn write_whole_numbers(value: &mut Value) {
     match value {
         Value::Object(object) => object.values_mut().for_each(write_whole_numbers),
         Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
-        Value::Number(number) => {
-            if let Some(whole) = number.as_f64().and_then(|float| format!("{float:.0}").parse::<i64>().ok())
-                && number.is_f64()
-            {
+        Value::Number(number) if number.is_f64() => {
+            // A float prints without a fraction where it has none; one that has fails to parse and stays.
+            if let Some(Ok(whole)) = number.as_f64().map(|float| float.to_string().parse::<i64>()) {
                 *value = whole.into();
             }
         }

@@ -85,7 +85,16 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_the_schema_takes_is_a_name_unless_it_is_too_long(name in AGENT_NAME_PATTERN.trim_matches(['^', '$'])) {
+            prop_assert_eq!(AgentName::parse(&name).is_ok(), name.len() <= MAX_NAME_BYTES);
+        }
+    }
 
     #[test]
     fn labels_that_start_with_a_letter_are_names() {

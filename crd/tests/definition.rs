@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use krypton_crd::crd::{agent_crd, agent_crd_yaml};
+use krypton_crd::{Agent, keys};
+use kube::Resource;
 use serde_json::{Value, json};
 
 fn repository() -> PathBuf {
@@ -45,6 +47,14 @@ fn the_yaml_says_the_same_as_the_definition() {
     let read: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition =
         serde_json::from_value(read.take()).unwrap();
     assert_eq!(read, agent_crd());
+}
+
+#[test]
+fn the_names_in_keys_are_those_of_the_type() {
+    assert_eq!(Agent::group(&()), keys::GROUP);
+    assert_eq!(Agent::version(&()), keys::VERSION);
+    assert_eq!(Agent::api_version(&()), keys::API_VERSION);
+    assert_eq!(Agent::kind(&()), keys::KIND);
 }
 
 #[test]

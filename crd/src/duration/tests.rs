@@ -162,6 +162,15 @@ proptest! {
     }
 
     #[test]
+    fn the_schema_takes_no_text_for_another_reason(text in PATTERN.trim_matches(['^', '$'])) {
+        let outcome = parse(&text);
+        prop_assert!(
+            matches!(outcome, Ok(_) | Err(DurationError::TooLong(_) | DurationError::NotPositive(_))),
+            "{}: {:?}", text, outcome
+        );
+    }
+
+    #[test]
     fn terms_add_up(terms in proptest::collection::vec(term_and_worth(), 1..4)) {
         let text: String = terms.iter().map(|(text, _)| text.as_str()).collect();
         let worth: u128 = terms.iter().map(|(_, worth)| worth).sum();
