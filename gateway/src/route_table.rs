@@ -172,7 +172,7 @@ impl RouteTableWriter {
     }
 
     /// Adds the route, or changes it where it differs. Endpoints that were there before keep their load. Returns
-    /// the addresses that the policy refuses and that were left out.
+    /// the addresses that the policy refuses now and did not before; they are left out.
     pub fn upsert(&mut self, resource: VersionedRoute) -> Vec<RefusedEndpoint> {
         let shard = self.shared.shard(resource.key().as_str());
         let present = shard.load().get(resource.key()).cloned();
@@ -180,7 +180,9 @@ impl RouteTableWriter {
         if previous.as_ref().is_some_and(|view| view.version() == resource.version()) {
             return Vec::new();
         }
-        let (view, refused) = RouteView::build(resource, previous.as_deref(), &self.policy, &self.groups);
+        let view = RouteView::build(resource, previous.as_deref(), &self.policy, &self.groups);
+        let known = previous.as_ref().map_or(&[][..], |view| view.refused());
+        let refused = view.refused().iter().filter(|refused| !known.contains(refused)).cloned().collect();
         if let Some(route) = present {
             route.store(view);
         } else {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use krypton_discovery::{Rejected, VersionedRoute, wire};
+use prometheus_client::metrics::counter::Counter;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +96,8 @@ pub struct SnapshotFile {
     written: Option<u64>,
     /// How many writes in a row have failed.
     failures: u32,
-    interval: Duration,
+    /// How many have failed at all.
+    failed: Counter,
 }
 
 /// Reads the file, `None` where there is none.
@@ -215,9 +217,9 @@ fn temporary_path(path: &Path) -> PathBuf {
 // === impl SnapshotFile ===
 
 impl SnapshotFile {
-    /// Keeps `table` in the file `path`.
-    pub fn new(path: PathBuf, table: RouteTableHandle) -> Self {
-        Self { path, table, written: None, failures: 0, interval: WRITE_INTERVAL }
+    /// Keeps `table` in the file `path`, and counts failed writes in `failed`.
+    pub fn new(path: PathBuf, table: RouteTableHandle, failed: Counter) -> Self {
+        Self { path, table, written: None, failures: 0, failed }
     }
 
     /// Writes until `shutdown`, and then once more what has changed.
@@ -230,7 +232,7 @@ impl SnapshotFile {
 
     /// How long to wait before the next look.
     fn pause(&self) -> Duration {
-        self.interval.saturating_mul(1 << self.failures.min(10)).min(MAX_PAUSE.max(self.interval))
+        WRITE_INTERVAL.saturating_mul(1 << self.failures.min(10)).min(MAX_PAUSE)
     }
 
     /// Returns whether it wrote.
@@ -258,6 +260,7 @@ impl SnapshotFile {
                         "Cannot write the snapshot file; a restart without a controller would find an old table");
                 }
                 self.failures += 1;
+                self.failed.inc();
                 false
             }
         }

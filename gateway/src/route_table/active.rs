@@ -26,6 +26,8 @@ pub struct RouteView {
     endpoints: Box<[Arc<EndpointState>]>,
     /// `None` where the Agent's Service has none.
     cluster_ip: Option<Arc<EndpointState>>,
+    /// What the policy does not allow.
+    refused: Box<[RefusedEndpoint]>,
 }
 
 /// An address that came with a route and must not be dialled.
@@ -78,7 +80,7 @@ impl RouteView {
         previous: Option<&Self>,
         policy: &EndpointPolicy,
         hasher: &foldhash::quality::RandomState,
-    ) -> (Self, Vec<RefusedEndpoint>) {
+    ) -> Self {
         let mut refused = Vec::new();
         let mut allowed = |address: SocketAddr| match policy.check(address.ip()) {
             Ok(()) => true,
@@ -111,7 +113,7 @@ impl RouteView {
                 Arc::new(EndpointState::new(endpoint, Group::Service(resource.key().as_str()), hasher))
             })
         });
-        (Self { resource, endpoints, cluster_ip }, refused)
+        Self { resource, endpoints, cluster_ip, refused: refused.into() }
     }
 
     /// The Agent.
@@ -142,6 +144,11 @@ impl RouteView {
     /// The Agent's Service as something to dial.
     pub fn cluster_ip(&self) -> Option<&Arc<EndpointState>> {
         self.cluster_ip.as_ref()
+    }
+
+    /// The addresses that came with the route and that the policy does not allow.
+    pub fn refused(&self) -> &[RefusedEndpoint] {
+        &self.refused
     }
 
     /// Where a call may go in this mode: the Service alone, or the pods where there is none.

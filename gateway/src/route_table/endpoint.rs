@@ -4,11 +4,14 @@ use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use krypton_discovery::Endpoint;
 
 /// How many standing streams weigh as much as one call at work: they are open for hours and mostly silent.
 const STANDING_PER_CALL: u64 = 16;
+/// The pod has not said how long it keeps idle connections.
+const UNSAID: u32 = u32::MAX;
 
 /// An address with the load on it. The same pod at the same address keeps it through every change of the route.
 pub struct EndpointState {
@@ -16,6 +19,8 @@ pub struct EndpointState {
     group_key: u64,
     in_flight: AtomicU32,
     standing: AtomicU32,
+    /// Milliseconds, [`UNSAID`] until the pod has said it.
+    keep_alive: AtomicU32,
 }
 
 /// What tells one endpoint from another, by value.
@@ -60,6 +65,7 @@ impl EndpointState {
             endpoint,
             in_flight: AtomicU32::new(0),
             standing: AtomicU32::new(0),
+            keep_alive: AtomicU32::new(UNSAID),
         }
     }
 
@@ -96,6 +102,18 @@ impl EndpointState {
     /// How busy it is, to compare with others of the same route. A call counts 16, a standing stream 1.
     pub fn load(&self) -> u64 {
         u64::from(self.in_flight()) * STANDING_PER_CALL + u64::from(self.standing())
+    }
+
+    /// How long an idle connection may be kept: a second less than the pod said, `None` where it said nothing.
+    pub fn keep_alive(&self) -> Option<Duration> {
+        let millis = self.keep_alive.load(Ordering::Relaxed);
+        (millis != UNSAID).then(|| Duration::from_millis(millis.into()))
+    }
+
+    /// The pod closes connections that were idle for `seconds` (`Keep-Alive: timeout=N`).
+    pub fn set_keep_alive(&self, seconds: u64) {
+        let millis = seconds.saturating_sub(1).saturating_mul(1000);
+        self.keep_alive.store(u32::try_from(millis).unwrap_or(UNSAID), Ordering::Relaxed);
     }
 
     fn counter(&self, kind: CallKind) -> &AtomicU32 {

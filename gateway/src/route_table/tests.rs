@@ -102,11 +102,15 @@ fn the_same_version_changes_nothing() {
 #[test]
 fn what_the_policy_refuses_is_left_out_and_named() {
     let mut writer = mk_writer();
-    let refused = writer.upsert(mk_resource_with("ns/a", |route| {
-        route.endpoints =
-            vec![test_util::mk_endpoint("127.0.0.1:80", ""), test_util::mk_endpoint("10.0.0.1:80", "")];
-        route.cluster_ip = Some("169.254.169.254".parse().unwrap());
-    }));
+    let with = |writer: &mut RouteTableWriter, good: &str| {
+        writer.upsert(mk_resource_with("ns/a", |route| {
+            let endpoints = ["127.0.0.1:80", good].map(|address| test_util::mk_endpoint(address, ""));
+            route.endpoints = endpoints.into();
+            route.cluster_ip = Some("169.254.169.254".parse().unwrap());
+        }))
+    };
+    let refused = with(&mut writer, "10.0.0.2:80");
+    assert_eq!(with(&mut writer, "10.0.0.1:80"), [], "named once, however the rest changes");
     let reasons: Vec<_> = refused.iter().map(|refused| refused.reason).collect();
     let (loopback, metadata) = ("127.0.0.1".parse().unwrap(), "169.254.169.254".parse().unwrap());
     assert_eq!(reasons, [RefusedAddress::Loopback(loopback), RefusedAddress::LinkLocal(metadata)]);
@@ -114,6 +118,7 @@ fn what_the_policy_refuses_is_left_out_and_named() {
     let kept: Vec<_> = view.endpoints().iter().map(|e| e.address().to_string()).collect();
     assert_eq!(kept, ["10.0.0.1:80"]);
     assert!(view.cluster_ip().is_none());
+    assert_eq!(view.refused(), refused);
 }
 
 #[test]

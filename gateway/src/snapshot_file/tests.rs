@@ -113,7 +113,7 @@ fn a_file_that_is_too_large_is_not_read() {
 async fn only_a_whole_table_that_changed_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = mk_writer(1);
-    let mut file = SnapshotFile::new(folder.path().join("table"), writer.handle());
+    let mut file = SnapshotFile::new(folder.path().join("table"), writer.handle(), Counter::default());
     let from_disk = Freshness::FromDisk { loaded: Instant::now(), age: Duration::ZERO };
     for partial in [Freshness::Empty, from_disk] {
         writer.set_freshness(partial);
@@ -139,7 +139,7 @@ async fn only_a_whole_table_that_changed_is_written() {
 #[tokio::test]
 async fn a_failed_write_keeps_the_old_file_and_lengthens_the_pause() {
     let (_folder, path, mut writer) = mk_file(1);
-    let mut file = SnapshotFile::new(path.clone(), writer.handle());
+    let mut file = SnapshotFile::new(path.clone(), writer.handle(), Counter::default());
     // A folder in the way of the temporary file fails for root too, unlike permissions.
     let in_the_way = temporary_path(&path);
     fs::create_dir(&in_the_way).unwrap();
@@ -149,6 +149,7 @@ async fn a_failed_write_keeps_the_old_file_and_lengthens_the_pause() {
         assert!(!file.save_if_changed().await);
     }
     assert_eq!(load(&path).unwrap().unwrap().routes.len(), 1);
+    assert_eq!(file.failed.get(), 8);
     fs::remove_dir(in_the_way).unwrap();
     assert!(file.save_if_changed().await);
     assert_eq!(file.pause(), WRITE_INTERVAL);
@@ -162,7 +163,7 @@ async fn what_changed_last_is_written_before_the_end() {
     let writer = mk_writer(3);
     let shutdown = CancellationToken::new();
     shutdown.cancel();
-    SnapshotFile::new(path.clone(), writer.handle()).run(shutdown).await;
+    SnapshotFile::new(path.clone(), writer.handle(), Counter::default()).run(shutdown).await;
     assert_eq!(load(&path).unwrap().unwrap().routes.len(), 3);
 }
 
