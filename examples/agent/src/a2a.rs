@@ -17,6 +17,7 @@ use axum::extract::{Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -35,7 +36,7 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 /// What a method gives back.
 enum Answer {
     One(Value),
-    Stream(Arc<Task>),
+    Stream(BoxStream<'static, Value>),
 }
 
 pub(crate) async fn call(State(agent): State<Arc<Agent>>, request: Request) -> Response {
@@ -49,10 +50,9 @@ pub(crate) async fn call(State(agent): State<Arc<Agent>>, request: Request) -> R
     };
     match dispatch(&agent, &knobs, &call).await {
         Ok(Answer::One(result)) => Json(wire::success(&call.id, &result)).into_response(),
-        Ok(Answer::Stream(task)) => {
-            let events = task
-                .updates()
-                .map(move |result| Event::default().json_data(wire::success(&call.id, &result)));
+        Ok(Answer::Stream(updates)) => {
+            let events =
+                updates.map(move |result| Event::default().json_data(wire::success(&call.id, &result)));
             Sse::new(events).keep_alive(KeepAlive::default()).into_response()
         }
         Err(error) => Json(wire::failure(&call.id, &error)).into_response(),
@@ -76,7 +76,10 @@ async fn dispatch(agent: &Agent, knobs: &Knobs, call: &Call) -> Result<Answer, E
             }
             Ok(Answer::One(task.view(Instant::now(), history)))
         }
-        "message/stream" => Ok(Answer::Stream(begin(agent, knobs, call.params()?).await?)),
+        "message/stream" => {
+            let task = begin(agent, knobs, call.params()?).await?;
+            Ok(Answer::Stream(task.updates_from_start().boxed()))
+        }
         "tasks/get" => {
             let params: TaskParams = call.params()?;
             let task = agent.tasks().get(&params.id).await.ok_or(Error::TaskNotFound)?;
@@ -92,7 +95,8 @@ async fn dispatch(agent: &Agent, knobs: &Knobs, call: &Call) -> Result<Answer, E
         }
         "tasks/resubscribe" => {
             let params: TaskParams = call.params()?;
-            agent.tasks().get(&params.id).await.map(Answer::Stream).ok_or(Error::TaskNotFound)
+            let task = agent.tasks().get(&params.id).await.ok_or(Error::TaskNotFound)?;
+            Ok(Answer::Stream(task.updates_from_now().boxed()))
         }
         method if method.starts_with("tasks/pushNotificationConfig/") => {
             Err(Error::PushNotificationNotSupported)

@@ -34,7 +34,7 @@ pub struct Knob {
 pub const KNOBS: &[Knob] = &[
     Knob {
         name: "delay",
-        takes: "time",
+        takes: "a time such as `250ms`",
         does: "wait before the first byte, after the request's body was read",
         set: |knobs, text| duration(text).map(|delay| knobs.delay = delay),
     },
@@ -55,7 +55,7 @@ pub const KNOBS: &[Knob] = &[
     },
     Knob {
         name: "pace",
-        takes: "time",
+        takes: "a time such as `250ms`",
         does: "wait between two chunks, events or words, and before an abort",
         set: |knobs, text| duration(text).map(|pace| knobs.pace = Some(pace)),
     },
@@ -107,7 +107,7 @@ pub const KNOBS: &[Knob] = &[
     },
     Knob {
         name: "read-pace",
-        takes: "time",
+        takes: "a time such as `250ms`",
         does: "wait after each piece of the request's body that is read",
         set: |knobs, text| duration(text).map(|pace| knobs.read_pace = pace),
     },

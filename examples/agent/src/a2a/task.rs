@@ -71,7 +71,7 @@ struct Progress {
 /// What a listener is told next.
 #[derive(Debug, Clone, Copy)]
 enum Next {
-    Snapshot,
+    Snapshot(Progress),
     /// The word with that index, or the end.
     Word(usize),
     Nothing,
@@ -147,15 +147,22 @@ impl Task {
         self.view_of(self.progress(now), history_length)
     }
 
+    /// The task as it began, each word, and its end.
+    pub(super) fn updates_from_start(self: Arc<Self>) -> impl Stream<Item = Value> + Send {
+        self.updates(Next::Snapshot(Progress { spoken: 0, state: State::Working }))
+    }
+
     /// The task as it is, each word from then on, and its end.
-    pub(super) fn updates(self: Arc<Self>) -> impl Stream<Item = Value> + Send {
-        stream::unfold((self, Next::Snapshot), async |(task, next)| {
+    pub(super) fn updates_from_now(self: Arc<Self>) -> impl Stream<Item = Value> + Send {
+        let progress = self.progress(Instant::now());
+        self.updates(Next::Snapshot(progress))
+    }
+
+    fn updates(self: Arc<Self>, first: Next) -> impl Stream<Item = Value> + Send {
+        stream::unfold((self, first), async |(task, next)| {
             let (event, next) = match next {
                 Next::Nothing => return None,
-                Next::Snapshot => {
-                    let progress = task.progress(Instant::now());
-                    (task.view_of(progress, None), Next::Word(progress.spoken))
-                }
+                Next::Snapshot(progress) => (task.view_of(progress, None), Next::Word(progress.spoken)),
                 Next::Word(word) => {
                     task.until(word).await;
                     let progress = task.progress(Instant::now());

@@ -110,7 +110,10 @@ fn bad_values_are_refused_by_name() {
 fn a_value_that_is_not_text_is_refused() {
     let mut headers = HeaderMap::new();
     headers.insert("x-agent-delay", HeaderValue::from_bytes(b"\xff").unwrap());
-    assert_eq!(Knobs::parse(&headers, None), Err(BadKnob::Value { knob: "delay", takes: "time" }));
+    assert_eq!(
+        Knobs::parse(&headers, None),
+        Err(BadKnob::Value { knob: "delay", takes: "a time such as `250ms`" })
+    );
 }
 
 #[test]

@@ -161,7 +161,7 @@ async fn a_bad_knob_is_a_400_that_names_it() {
     let server = start().await;
     let client = Client::new(&server);
     for (path, knob, error) in [
-        ("/x?delay=5", "delay", "delay: expected time"),
+        ("/x?delay=5", "delay", "delay: expected a time such as `250ms`"),
         ("/stream?status=1", "status", "status: expected 200 to 599"),
         ("/x?sse=1&length=1", "length", "length: the length of events is not known beforehand"),
         ("/stream?length=1", "length", "length: the length of events is not known beforehand"),

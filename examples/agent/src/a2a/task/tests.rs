@@ -30,7 +30,7 @@ fn words_are_spoken_by_the_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_listener_hears_the_whole_answer_and_its_end() {
     let task = mk_task(&["one", "two", "three"], DELAY, PACE);
-    let events: Vec<_> = Arc::clone(&task).updates().collect().await;
+    let events: Vec<_> = Arc::clone(&task).updates_from_start().collect().await;
 
     assert_eq!(events[0]["status"]["state"], "working");
     assert_eq!(texts(&events), "one two three");
@@ -47,7 +47,7 @@ async fn a_listener_hears_the_whole_answer_and_its_end() {
 async fn a_late_listener_gets_what_was_said_and_then_the_rest() {
     let task = mk_task(&["one", "two", "three"], DELAY, PACE);
     tokio::time::advance(DELAY + PACE).await;
-    let events: Vec<_> = Arc::clone(&task).updates().collect().await;
+    let events: Vec<_> = Arc::clone(&task).updates_from_now().collect().await;
     assert_eq!(events[0]["artifacts"][0]["parts"][0]["text"], "one two");
     assert_eq!(texts(&events[1..]), " three");
 }
@@ -55,7 +55,7 @@ async fn a_late_listener_gets_what_was_said_and_then_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn cancelling_stops_the_words_and_tells_the_listener() {
     let task = mk_task(&["one", "two", "three"], DELAY, PACE);
-    let mut updates = Arc::clone(&task).updates().boxed();
+    let mut updates = Arc::clone(&task).updates_from_now().boxed();
     updates.next().await.unwrap();
     assert_eq!(texts(&[updates.next().await.unwrap()]), "one");
 
