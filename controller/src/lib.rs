@@ -1,1 +1,27 @@
-//! Skeleton.
+//! The control side of Krypton: watches Agents and their endpoints and tells every gateway where to route.
+//!
+//! ```text
+//! source -> index -> snapshot -> discovery -> gateway x N
+//! ```
+//!
+//! - [`source`] turns the Kubernetes API, or a folder of manifests, into events.
+//! - [`index`] turns events into routes; pure and synchronous.
+//! - [`snapshot`] is every route at one moment, immutable.
+//! - [`discovery`] brings each gateway from what it holds to the newest snapshot.
+//! - [`app`] wires these up and watches over them; [`admin`] shows how they fare.
+//!
+//! It never carries a call, and never depends on the gateway's code.
+
+pub mod admin;
+pub mod app;
+pub mod args;
+pub mod discovery;
+pub mod index;
+pub mod logging;
+pub mod metrics;
+pub mod object;
+pub mod snapshot;
+pub mod source;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,189 @@
+//! Wires the parts up, and watches over them.
+//!
+//! 1. [`App::bind`] takes the ports and opens the source: what can be wrong from the start is wrong here.
+//! 2. [`App::run`] runs one task per part. The first that ends unasked ends the process, with its name.
+//! 3. A signal stops all of them; a second one does not wait.
+
+mod indexer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use krypton_discovery::EndpointPolicy;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::args::Args;
+use crate::discovery::{Discovery, Limits};
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::object::Scope;
+use crate::source::kube::{KubeSource, build_client};
+use crate::source::manifests::Manifests;
+use crate::source::{EVENT_CAPACITY, Sources};
+
+/// The longest that an orderly end may take.
+const STOP: Duration = Duration::from_secs(3);
+
+/// The controller, ready to run.
+pub struct App {
+    bound: Bound,
+    parts: Vec<(&'static str, Part)>,
+    shutdown: CancellationToken,
+}
+
+/// Where the controller listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// For gateways.
+    pub discovery: SocketAddr,
+    /// For probes, metrics and people.
+    pub admin: SocketAddr,
+}
+
+type Part = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Runs the controller as a process: until a signal, or until something goes wrong.
+///
+/// # Errors
+/// When it cannot start, or when a part ends unasked.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let app = App::bind(args, shutdown.clone()).await?;
+    println!("listening discovery={}", app.bound.discovery);
+    println!("listening admin={}", app.bound.admin);
+
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let mut next_signal = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let running = app.run();
+    tokio::pin!(running);
+    tokio::select! {
+        result = &mut running => return result,
+        signal = next_signal() => log::info!(signal; "Stopping"),
+    }
+    shutdown.cancel();
+    tokio::select! {
+        result = running => result,
+        signal = next_signal() => bail!("{signal} again: not waiting for an orderly end"),
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Takes the ports and opens the source. `shutdown` ends [`App::run`].
+    ///
+    /// # Errors
+    /// A port that is taken, a folder that is not there, a kubeconfig that cannot be used.
+    pub async fn bind(args: Args, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let scopes = args.scopes();
+        let Args { manifests, kubeconfig, namespaces: _, discovery_listen, admin_listen, deny_cidrs, .. } =
+            args;
+        let (discovery_listener, discovery_bound) = bind("--discovery-listen", discovery_listen).await?;
+        let (admin_listener, admin_bound) = bind("--admin-listen", admin_listen).await?;
+
+        let mut registry = Registry::default();
+        let metrics = Arc::new(Metrics::new(&mut registry));
+        let sources = Sources::new(Arc::clone(&metrics));
+        let (events, received) = mpsc::channel(EVENT_CAPACITY);
+        let (snapshots, newest) = watch::channel(None);
+
+        let policy = EndpointPolicy { allow_loopback: manifests.is_some(), deny: deny_cidrs };
+        let (scopes, source): (_, Part) = if let Some(folder) = manifests {
+            let source = Manifests::open(&folder, policy, events, sources.clone()).context("--manifests")?;
+            (vec![Scope::AllNamespaces], Box::pin(async { Ok(source.run().await?) }))
+        } else {
+            let client = build_client(kubeconfig.as_deref()).await.context("no way to the Kubernetes API")?;
+            let source = KubeSource::new(client, policy, events, sources.clone());
+            let watched = scopes.clone();
+            (
+                scopes,
+                Box::pin(async move {
+                    source.run(&watched).await;
+                    Ok(())
+                }),
+            )
+        };
+        let index = Index::new(&scopes);
+        let indexer = indexer::run(index, received, snapshots, sources.clone(), Arc::clone(&metrics));
+        let discovery = Discovery::new(newest.clone(), metrics, Limits::default(), shutdown.clone());
+        let gateways = discovery.gateways().clone();
+        let admin = Admin { snapshots: newest, sources, gateways, registry: Arc::new(registry) };
+        let admin = admin.serve(admin_listener, shutdown.clone());
+        let parts: Vec<(_, Part)> = vec![
+            ("source", source),
+            (
+                "index",
+                Box::pin(async {
+                    indexer.await;
+                    Ok(())
+                }),
+            ),
+            ("discovery", Box::pin(async { Ok(discovery.serve(discovery_listener).await?) })),
+            ("admin", Box::pin(async { Ok(admin.await?) })),
+        ];
+        Ok(Self { bound: Bound { discovery: discovery_bound, admin: admin_bound }, parts, shutdown })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Runs until shutdown.
+    ///
+    /// # Errors
+    /// When a part ends unasked: its name, and why.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut parts = JoinSet::new();
+        for (name, part) in self.parts {
+            parts.spawn(async move { (name, part.await) });
+        }
+        let ended = tokio::select! {
+            () = self.shutdown.cancelled() => None,
+            ended = parts.join_next() => ended,
+        };
+        match ended {
+            // Servers end with the shutdown; the source and the index have nothing to finish.
+            None => {
+                let servers = async {
+                    let mut left = 2;
+                    while left > 0
+                        && let Some(ended) = parts.join_next().await
+                    {
+                        let (name, result) = ended.context("a part panicked")?;
+                        result.with_context(|| format!("{name} did not end well"))?;
+                        left -= usize::from(matches!(name, "discovery" | "admin"));
+                    }
+                    Ok(())
+                };
+                tokio::time::timeout(STOP, servers).await.unwrap_or(Ok(()))
+            }
+            Some(Ok((name, Ok(())))) => bail!("{name} ended, which it never should"),
+            Some(Ok((name, Err(error)))) => Err(error.context(format!("{name} ended"))),
+            Some(Err(panic)) => Err(anyhow!(panic).context("a part panicked")),
+        }
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{flag} {address} cannot be listened on"))?;
+    let bound = listener.local_addr().with_context(|| format!("{flag} {address}"))?;
+    Ok((listener, bound))
+}

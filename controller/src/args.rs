@@ -1,0 +1,127 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use ipnet::IpNet;
+use krypton_discovery::is_dns_label;
+use log::LevelFilter;
+
+use crate::object::Scope;
+
+/// Watches Agents and their endpoints and tells every Krypton gateway where to route.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "krypton-controller", version, max_term_width = 100)]
+pub struct Args {
+    /// Read Agents, EndpointSlices and Services from the YAML and JSON files in this folder and follow its
+    /// changes, instead of watching the Kubernetes API. Endpoints on this machine (loopback) are allowed then
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces"])]
+    pub manifests: Option<PathBuf>,
+
+    /// How to reach the Kubernetes API. Without it: the file that KUBECONFIG names, else ~/.kube/config, else
+    /// the service account of the pod
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Watch this namespace only; may be given several times. Without it: all namespaces
+    #[arg(long = "namespace", value_name = "NAME", value_parser = parse_namespace)]
+    pub namespaces: Vec<String>,
+
+    /// Where gateways connect. Port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    pub discovery_listen: SocketAddr,
+
+    /// Where /healthz, /readyz, /metrics and /debug are served. Port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
+    pub admin_listen: SocketAddr,
+
+    /// Networks that no endpoint may be in, e.g. the nodes' own; separated by commas. Link-local, multicast and
+    /// metadata addresses are always refused
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub deny_cidrs: Vec<IpNet>,
+
+    /// The form of the log: auto is text on a terminal and JSON lines otherwise
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+
+    /// How much is logged: off, error, warn, info, debug or trace. RUST_LOG says it by module
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
+    pub log_level: LevelFilter,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Text on a terminal, JSON lines otherwise.
+    Auto,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// The namespaces to watch, each once.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<Scope> {
+        if self.namespaces.is_empty() {
+            return vec![Scope::AllNamespaces];
+        }
+        let mut names = self.namespaces.clone();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(Scope::Namespace).collect()
+    }
+}
+
+fn parse_namespace(name: &str) -> Result<String, String> {
+    if is_dns_label(name.as_bytes()) {
+        return Ok(name.to_owned());
+    }
+    Err("not a namespace's name: 1 to 63 of a-z, 0-9 and '-', not at an end".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, String> {
+        let args = std::iter::once(&"krypton-controller").chain(args);
+        Args::try_parse_from(args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_reference() {
+        let args = parse(&[]).unwrap();
+        assert_eq!(args.discovery_listen, "127.0.0.1:9090".parse().unwrap());
+        assert_eq!(args.admin_listen, "127.0.0.1:8082".parse().unwrap());
+        assert_eq!((args.log_format, args.log_level), (LogFormat::Auto, LevelFilter::Info));
+        assert_eq!(args.scopes(), [Scope::AllNamespaces]);
+    }
+
+    #[test]
+    fn namespaces_and_networks_may_be_several() {
+        let args = parse(&["--namespace", "b", "--namespace", "a", "--namespace", "b"]).unwrap();
+        assert_eq!(args.scopes(), [Scope::Namespace("a".into()), Scope::Namespace("b".into())]);
+        let args = parse(&["--deny-cidrs", "10.0.0.0/8,fd00::/8"]).unwrap();
+        assert_eq!(args.deny_cidrs.len(), 2);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_a_sentence() {
+        for (args, sentence) in [
+            (&["--manifests", "d", "--namespace", "a"][..], "cannot be used with"),
+            (&["--manifests", "d", "--kubeconfig", "f"], "cannot be used with"),
+            (&["--namespace", "a/b"], "not a namespace's name"),
+            (&["--discovery-listen", "9090"], "invalid value '9090'"),
+            (&["--deny-cidrs", "10.0.0.0/33"], "invalid value '10.0.0.0/33'"),
+            (&["--log-level", "loud"], "invalid value 'loud'"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(sentence), "{args:?}: {error}");
+        }
+    }
+}

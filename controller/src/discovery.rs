@@ -1,0 +1,156 @@
+//! The `RouteDiscovery` service: one task per gateway between a [`session::Session`] and its stream.
+//!
+//! Owns the limits of a stream, and the list of connected gateways. Never computes what to send, which is the
+//! session's, and never keeps a gateway's messages: one response travels at a time, and a slow gateway finds the
+//! newest snapshot when it comes back.
+//!
+//! 1. The gateway says who it is and what it holds, within [`Limits::answer_timeout`].
+//! 2. The task waits for the first snapshot, then for each newer one, and sends what the session gives.
+//! 3. A gateway that leaves a response unanswered for [`Limits::answer_timeout`] is dropped; one whose connection
+//!    is dead goes with its HTTP/2 pings.
+
+mod gateways;
+pub mod session;
+mod stream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use krypton_discovery::wire::route_discovery_server::{RouteDiscovery, RouteDiscoveryServer};
+use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+pub use gateways::{GatewayStatus, Gateways, TooManyGateways};
+
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
+
+/// How often an idle connection is asked whether it lives, and how long it may take to say so. Twice this is
+/// what a vanished gateway stays listed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// How long streams may take to end after the controller was told to stop.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What a gateway may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Gateways connected at one time.
+    pub gateways: usize,
+    /// Resources that a gateway may say it holds.
+    pub held: usize,
+    /// Bytes of one message from a gateway.
+    pub message_bytes: usize,
+    /// How long a gateway may take for its first message, and for each answer.
+    pub answer_timeout: Duration,
+}
+
+/// The service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Discovery {
+    snapshots: watch::Receiver<Option<Snapshot>>,
+    gateways: Gateways,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    streams: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    /// 1,000 gateways; 262,144 resources, above what a table of 100,000 agents needs; messages of 32 MiB, which
+    /// hold as many names; 60 s.
+    fn default() -> Self {
+        Self {
+            gateways: 1_000,
+            held: 1 << 18,
+            message_bytes: 32 << 20,
+            answer_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+// === impl Discovery ===
+
+impl Discovery {
+    /// A service that tells `snapshots` to every gateway until `shutdown`.
+    #[must_use]
+    pub fn new(
+        snapshots: watch::Receiver<Option<Snapshot>>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let gateways = Gateways::new(limits.gateways, Arc::clone(&metrics));
+        Self { snapshots, gateways, metrics, limits, streams: TaskTracker::new(), shutdown }
+    }
+
+    /// The connected gateways.
+    #[must_use]
+    pub fn gateways(&self) -> &Gateways {
+        &self.gateways
+    }
+
+    /// Serves on `listener` until shutdown.
+    ///
+    /// # Errors
+    /// When the server ends for another reason.
+    pub async fn serve(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+        let (streams, shutdown) = (self.streams.clone(), self.shutdown.clone());
+        let limit = self.limits.message_bytes;
+        let service = RouteDiscoveryServer::new(self).max_decoding_message_size(limit);
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_service(service)
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                shutdown.clone().cancelled_owned(),
+            );
+        let drained = async {
+            shutdown.cancelled().await;
+            streams.close();
+            tokio::time::timeout(DRAIN, streams.wait()).await.ok();
+            // Connections that outlive their streams are not worth a wait: gateways reconnect by themselves.
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            result = server => result,
+            () = drained => Ok(()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RouteDiscovery for Discovery {
+    type DeltaRoutesStream = ReceiverStream<Result<DeltaRoutesResponse, Status>>;
+
+    async fn delta_routes(
+        &self,
+        request: Request<Streaming<DeltaRoutesRequest>>,
+    ) -> Result<Response<Self::DeltaRoutesStream>, Status> {
+        let address: Option<SocketAddr> = request.remote_addr();
+        // One response is outstanding at a time, and one status may follow it.
+        let (responses, stream) = mpsc::channel(2);
+        let task = stream::Stream {
+            snapshots: self.snapshots.clone(),
+            gateways: self.gateways.clone(),
+            metrics: Arc::clone(&self.metrics),
+            limits: self.limits,
+            shutdown: self.shutdown.clone(),
+            address,
+            responses,
+        };
+        self.streams.spawn(task.run(request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}

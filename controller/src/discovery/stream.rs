@@ -1,0 +1,179 @@
+//! One gateway's stream: moves messages between the wire and the session, with deadlines.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse, HeldResource};
+use krypton_discovery::{AgentKey, Version, wire};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::gateways::{GatewayStatus, Gateways, Membership};
+use super::session::{self, Rejection, Session};
+use super::{Limits, Metrics, Snapshot};
+
+/// Bytes of a name or a reason that a gateway gives us.
+const MAX_TEXT_BYTES: usize = 512;
+
+/// What one stream's task needs.
+pub(super) struct Stream {
+    pub(super) snapshots: watch::Receiver<Option<Snapshot>>,
+    pub(super) gateways: Gateways,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limits: Limits,
+    pub(super) shutdown: CancellationToken,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) responses: mpsc::Sender<Result<DeltaRoutesResponse, Status>>,
+}
+
+/// Why a stream ended. The gateway is told, unless it was the one that left.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the gateway left")]
+    Left,
+    #[error("{0}")]
+    Refused(Status),
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Serves the gateway to the end of its stream.
+    pub(super) async fn run(mut self, mut requests: Streaming<DeltaRoutesRequest>) {
+        let end = match self.greet(&mut requests).await {
+            Ok((node, session, membership)) => {
+                log::info!(node = node.as_str(), address:? = self.address; "Gateway connected");
+                let end = self.feed(&node, session, &membership, &mut requests).await;
+                log::info!(node = node.as_str(), reason:% = end; "Gateway disconnected");
+                end
+            }
+            Err(end) => {
+                log::warn!(address:? = self.address, reason:% = end; "Gateway refused");
+                end
+            }
+        };
+        if let End::Refused(status) = end {
+            // Where the gateway does not read, nobody is there to be told.
+            self.responses.try_send(Err(status)).ok();
+        }
+    }
+
+    /// Takes the first message.
+    async fn greet(
+        &self,
+        requests: &mut Streaming<DeltaRoutesRequest>,
+    ) -> Result<(String, Session, Membership), End> {
+        let first = timeout(self.limits.answer_timeout, requests.message());
+        let first = first.await.map_err(|_| Status::deadline_exceeded("no first message in time"))??;
+        let DeltaRoutesRequest { node, initial_resource_versions: held, .. } = first.ok_or(End::Left)?;
+        let node = node.filter(|node| !node.id.is_empty());
+        let mut node = node.ok_or_else(|| Status::invalid_argument("node.id: missing"))?;
+        truncate(&mut node.id);
+        truncate(&mut node.build);
+        if held.len() > self.limits.held {
+            let message = format!("initial_resource_versions: {}, at most {}", held.len(), self.limits.held);
+            return Err(Status::resource_exhausted(message).into());
+        }
+        let held = held.iter().map(held_in).collect::<Result<Vec<_>, _>>()?;
+        let session = Session::new(held);
+        let status = GatewayStatus {
+            node: node.id.clone(),
+            build: node.build,
+            address: self.address,
+            held: session.held(),
+            generation: None,
+            rejected: 0,
+            rejections: std::collections::BTreeMap::new(),
+            connected: Instant::now(),
+        };
+        let membership =
+            self.gateways.join(status).map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        Ok((node.id, session, membership))
+    }
+
+    /// Sends what differs and takes answers until the stream ends.
+    async fn feed(
+        &mut self,
+        node: &str,
+        mut session: Session,
+        membership: &Membership,
+        requests: &mut Streaming<DeltaRoutesRequest>,
+    ) -> End {
+        let mut answer_by = tokio::time::Instant::now();
+        loop {
+            let newest = self.snapshots.borrow_and_update().clone();
+            if let Some(response) = newest.and_then(|snapshot| session.next(&snapshot)) {
+                self.metrics.count_response(response.upserts.len(), response.removed.len());
+                if self.responses.try_send(Ok(response_out(&response))).is_err() {
+                    return End::Left;
+                }
+                answer_by = tokio::time::Instant::now() + self.limits.answer_timeout;
+            }
+            let waiting = session.is_waiting();
+            tokio::select! {
+                () = self.shutdown.cancelled() => {
+                    return Status::unavailable("the controller is stopping").into();
+                }
+                request = requests.message() => match request {
+                    Ok(Some(request)) => if let Err(status) = self.answer(node, &mut session, request) {
+                        return status.into();
+                    },
+                    Ok(None) | Err(_) => return End::Left,
+                },
+                changed = self.snapshots.changed(), if !waiting => if changed.is_err() {
+                    return Status::unavailable("the controller is stopping").into();
+                },
+                () = tokio::time::sleep_until(answer_by), if waiting => {
+                    return Status::deadline_exceeded("a response was not answered in time").into();
+                }
+            }
+            membership.update(&session);
+        }
+    }
+
+    fn answer(&self, node: &str, session: &mut Session, request: DeltaRoutesRequest) -> Result<(), Status> {
+        for rejected in &request.rejected {
+            log::warn!(node, agent = rejected.name.as_str(), reason = rejected.reason.as_str();
+                "Gateway refused a route");
+        }
+        self.metrics.count_nacks(request.rejected.len());
+        let rejected = request.rejected.into_iter().map(rejection_in).collect();
+        session.answer(request.response_nonce, rejected).map_err(|e| Status::invalid_argument(e.to_string()))
+    }
+}
+
+// === impl End ===
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+fn held_in(held: &HeldResource) -> Result<(AgentKey, Version), Status> {
+    let refuse = |reason: String| Status::invalid_argument(format!("initial_resource_versions: {reason}"));
+    let key = held.name.parse::<AgentKey>().map_err(|error| refuse(error.to_string()))?;
+    let version = Version::try_from(held.version.as_slice());
+    Ok((key, version.map_err(|error| refuse(format!("{}: {error}", held.name)))?))
+}
+
+fn rejection_in(mut rejected: wire::RejectedResource) -> Rejection {
+    truncate(&mut rejected.reason);
+    Rejection { name: rejected.name, reason: rejected.reason }
+}
+
+fn response_out(response: &session::Response) -> DeltaRoutesResponse {
+    DeltaRoutesResponse {
+        nonce: response.nonce,
+        upserts: response.upserts.iter().map(Into::into).collect(),
+        removed: response.removed.iter().map(ToString::to_string).collect(),
+        more: response.more,
+    }
+}
+
+fn truncate(text: &mut String) {
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+}

@@ -1,0 +1,136 @@
+//! What the controller counts.
+//!
+//! Owns the names of its metrics; the reference is `docs/reference/metrics.md`. Labels come from closed sets, and
+//! no series bears the name of an Agent.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::object::Kind;
+use crate::snapshot::Snapshot;
+
+/// Every metric of the controller.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    agents: Gauge,
+    endpoints: Gauge,
+    refused_endpoints: Gauge,
+    generation: Gauge<u64, AtomicU64>,
+    gateways: Gauge,
+    responses: Counter,
+    upserts: Counter,
+    removals: Counter,
+    nacks: Counter,
+    refused_objects: Family<KindLabel, Counter>,
+    source_up: Family<KindLabel, Gauge>,
+    manifest_problems: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: Kind,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// All metrics at zero, entered into `registry`.
+    #[must_use]
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let krypton = registry.sub_registry_with_prefix("krypton_controller");
+        let m = &metrics;
+        krypton.register("agents", "Agents that have a route", m.agents.clone());
+        krypton.register("endpoints", "Endpoints of all routes", m.endpoints.clone());
+        krypton.register(
+            "refused_endpoints",
+            "Endpoints that exist and may not be dialled",
+            m.refused_endpoints.clone(),
+        );
+        krypton.register(
+            "snapshot_generation",
+            "Snapshots computed since the start; 0 before the first complete one",
+            m.generation.clone(),
+        );
+        krypton.register("gateways", "Gateways connected", m.gateways.clone());
+        krypton.register("responses", "Discovery responses sent", m.responses.clone());
+        krypton.register("upserts", "Routes sent to gateways", m.upserts.clone());
+        krypton.register("removals", "Removals of routes sent to gateways", m.removals.clone());
+        krypton.register("nacks", "Routes that a gateway refused", m.nacks.clone());
+        krypton.register(
+            "refused_objects",
+            "Versions of objects that could not be used",
+            m.refused_objects.clone(),
+        );
+        krypton.register(
+            "source_up",
+            "Whether every watch of a kind is complete and alive",
+            m.source_up.clone(),
+        );
+        krypton.register(
+            "manifest_problems",
+            "Problems in the folder of manifests at present",
+            m.manifest_problems.clone(),
+        );
+        metrics
+    }
+
+    /// A newer snapshot is out.
+    pub fn set_snapshot(&self, snapshot: &Snapshot) {
+        self.agents.set(as_gauge(snapshot.len()));
+        self.endpoints.set(as_gauge(snapshot.endpoints()));
+        self.generation.set(snapshot.generation());
+    }
+
+    /// How many endpoints may not be dialled at present.
+    pub fn set_refused_endpoints(&self, count: usize) {
+        self.refused_endpoints.set(as_gauge(count));
+    }
+
+    /// How many gateways are connected.
+    pub fn set_gateways(&self, count: usize) {
+        self.gateways.set(as_gauge(count));
+    }
+
+    /// A response was sent.
+    pub fn count_response(&self, upserts: usize, removals: usize) {
+        self.responses.inc();
+        self.upserts.inc_by(upserts as u64);
+        self.removals.inc_by(removals as u64);
+    }
+
+    /// A gateway refused so many routes.
+    pub fn count_nacks(&self, count: usize) {
+        self.nacks.inc_by(count as u64);
+    }
+
+    /// A version of an object could not be used.
+    pub fn count_refused_object(&self, kind: Kind) {
+        self.refused_objects.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Whether every watch of `kind` is complete and alive.
+    pub fn set_source_up(&self, kind: Kind, up: bool) {
+        self.source_up.get_or_create(&KindLabel { kind }).set(up.into());
+    }
+
+    /// How many problems the folder of manifests has at present.
+    pub fn set_manifest_problems(&self, count: usize) {
+        self.manifest_problems.set(as_gauge(count));
+    }
+}
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+fn as_gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
