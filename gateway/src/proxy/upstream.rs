@@ -1,0 +1,150 @@
+//! Attempts: which endpoint is next, whether there is a next, and why there was no answer.
+//!
+//! What is ever sent twice: a call whose dial failed, to another endpoint; and once more on a fresh connection,
+//! when a pooled one turned out dead before the agent can have seen the request. Nothing else.
+
+use std::time::Duration;
+
+use http::Method;
+use pingora::ErrorSource;
+use pingora::ErrorType::{
+    BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, H2Error, InvalidH2,
+    InvalidHTTPHeader, ReadTimedout, SocketError, WriteError, WriteTimedout,
+};
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::ctx::CallCtx;
+use super::error::CallError;
+use super::peer::{Dial, peer};
+use crate::balance::{self, MAX_ATTEMPTS};
+use crate::route_table::{DialMode, InFlight};
+use crate::server::watch::Interrupt;
+
+type Fault = Box<pingora::Error>;
+
+/// The peer of the next attempt.
+///
+/// # Errors
+/// There is none left to try; the context says why.
+pub(super) fn choose(
+    session: &mut Session,
+    ctx: &mut CallCtx,
+    mode: DialMode,
+    connect: Duration,
+) -> pingora::Result<Box<HttpPeer>> {
+    let Some(agent) = &ctx.agent else {
+        ctx.fail(CallError::Internal);
+        return pingora::Error::err(pingora::ErrorType::InternalError);
+    };
+    let upstream = &mut ctx.upstream;
+    let again = upstream.again.take();
+    let fresh = again.is_some();
+    let candidates = agent.view.candidates(mode);
+    let next =
+        again.or_else(|| balance::pick(candidates, &upstream.tried, &mut fastrand::Rng::new()).cloned());
+    let Some(endpoint) = next else {
+        let key = agent.view.key().clone();
+        ctx.fail(CallError::NoEndpoint(key));
+        return pingora::Error::err(ConnectNoRoute);
+    };
+    upstream.attempts += 1;
+    upstream.connected = false;
+    upstream.body_sent = 0;
+    let route = agent.view.route();
+    let silence = (!session.is_upgrade_req()).then_some(route.timeouts.timeout);
+    let left = agent.deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+    let dial = Dial {
+        app_protocol: route.app_protocol,
+        connect: left.map_or(connect, |left| left.min(connect)),
+        silence,
+        fresh,
+    };
+    let peer = peer(&endpoint, dial);
+    upstream.at = Some(InFlight::new(endpoint, ctx.kind));
+    Ok(Box::new(peer))
+}
+
+/// A dial failed: nothing was sent, so any call may try another endpoint.
+pub(super) fn dial_failed(ctx: &mut CallCtx, mut fault: Fault) -> Fault {
+    let upstream = &mut ctx.upstream;
+    if let Some(at) = &upstream.at {
+        upstream.tried.insert(at.endpoint());
+    }
+    let has_other = ctx.agent.as_ref().is_some_and(|agent| {
+        // Whatever the mode was: an endpoint that was not tried is one that was not tried.
+        agent.view.endpoints().iter().any(|endpoint| !upstream.tried.contains(endpoint))
+    });
+    let may = has_other && attempts_left(ctx) && !ctx.is_overdue();
+    fault.set_retry(may);
+    fault
+}
+
+/// An attempt failed on a connection that was made.
+pub(super) fn attempt_failed(session: &Session, ctx: &mut CallCtx, mut fault: Fault, reused: bool) -> Fault {
+    let is_stale = reused
+        && fault.esource() == &ErrorSource::Upstream
+        && ctx.watch.interrupt().is_none()
+        && !ctx.upstream.answered
+        && session.response_written().is_none()
+        && !session.as_ref().retry_buffer_truncated();
+    let unseen = match fault.etype() {
+        // The head could not be written: no byte of the body was sent.
+        WriteError => ctx.upstream.body_sent == 0,
+        ReadTimedout | WriteTimedout | InvalidHTTPHeader | H2Error | InvalidH2 => false,
+        // It ended before any byte of an answer. The agent may have seen it, so only where that is no harm.
+        _ => is_idempotent(&ctx.method),
+    };
+    let may = is_stale && unseen && attempts_left(ctx) && !ctx.is_overdue();
+    if may {
+        ctx.upstream.again = ctx.upstream.at.as_ref().map(|at| at.endpoint().clone());
+    }
+    fault.set_retry(may);
+    fault
+}
+
+/// Why there is no answer, or no whole one.
+pub(super) fn reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Error) -> CallError {
+    match ctx.watch.interrupt() {
+        Some(Interrupt::Drain) => return CallError::ShuttingDown,
+        Some(Interrupt::Deadline) if ctx.is_overdue() => return CallError::MaxDuration,
+        Some(Interrupt::Deadline) => return CallError::UpstreamTimeout,
+        None => {}
+    }
+    match fault.esource() {
+        ErrorSource::Upstream => upstream_reason(session, ctx, fault),
+        ErrorSource::Downstream if matches!(fault.etype(), ReadTimedout | WriteTimedout) => {
+            CallError::ClientStalled
+        }
+        ErrorSource::Downstream => CallError::ClientAbort,
+        ErrorSource::Internal | ErrorSource::Unset => CallError::Internal,
+    }
+}
+
+fn upstream_reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Error) -> CallError {
+    match fault.etype() {
+        ConnectTimedout => CallError::UpstreamConnectTimeout,
+        ConnectRefused | ConnectNoRoute | ConnectError | BindError | SocketError => {
+            CallError::UpstreamRefused
+        }
+        ReadTimedout | WriteTimedout if ctx.is_overdue() => CallError::MaxDuration,
+        // The agent waits for a client that does not send: the silence is not the agent's.
+        ReadTimedout if !session.is_body_done() => CallError::ClientStalled,
+        ReadTimedout | WriteTimedout => CallError::UpstreamTimeout,
+        InvalidHTTPHeader | InvalidH2 => CallError::UpstreamInvalid,
+        _ if !ctx.upstream.connected => CallError::UpstreamRefused,
+        _ => CallError::UpstreamReset,
+    }
+}
+
+fn attempts_left(ctx: &CallCtx) -> bool {
+    usize::from(ctx.upstream.attempts) < MAX_ATTEMPTS
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}

@@ -1,0 +1,198 @@
+//! The client's socket as Pingora reads and writes it, with what Pingora does not offer: a look at the first
+//! bytes, a note of when a header begins, an interruption from outside, and a reset on purpose.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::watch::CallWatch;
+
+/// How an HTTP/2 connection begins. Three bytes tell it from HTTP/1: RFC 9113 §3.4 reserves the method `PRI`.
+const H2_FIRST_BYTES: [u8; 3] = *b"PRI";
+
+/// One client's connection. Writes go straight to the socket: nothing is held back.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    tcp: TcpStream,
+    /// What was read to tell the protocol, still to be given out.
+    first: FirstBytes,
+    watch: Arc<CallWatch>,
+    digest: Arc<SocketDigest>,
+    accepted: std::time::SystemTime,
+}
+
+/// What a connection speaks, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+}
+
+#[derive(Debug, Default)]
+struct FirstBytes {
+    bytes: [u8; H2_FIRST_BYTES.len()],
+    given: u8,
+    len: u8,
+}
+
+// === impl ClientStream ===
+
+impl ClientStream {
+    pub(super) fn new(tcp: TcpStream, client: SocketAddr, watch: Arc<CallWatch>) -> Self {
+        let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+        digest.peer_addr.set(Some(client.into())).ok();
+        Self {
+            tcp,
+            first: FirstBytes::default(),
+            watch,
+            digest: Arc::new(digest),
+            accepted: std::time::SystemTime::now(),
+        }
+    }
+
+    /// Reads as few bytes as tell the protocol. They are given out again. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection ended or broke before they came.
+    pub(super) async fn speaks(&mut self) -> io::Result<Speaks> {
+        loop {
+            let have = usize::from(self.first.len);
+            if self.first.bytes[..have] != H2_FIRST_BYTES[..have] {
+                return Ok(Speaks::Http1);
+            }
+            if have == H2_FIRST_BYTES.len() {
+                return Ok(Speaks::Http2);
+            }
+            match self.tcp.read(&mut self.first.bytes[have..]).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => self.first.len += u8::try_from(read).unwrap_or_default(),
+            }
+            self.watch.on_bytes();
+        }
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.watch.must_reset() {
+            // An HTTP/1.0 answer ends where the connection does: only a reset tells a cut from an end.
+            socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).ok();
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.watch.is_interrupted() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.first.give(buf) {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if result.is_ready() && buf.filled().len() > before {
+            self.watch.on_bytes();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.must_reset() {
+            // A FIN first would make the cut look like an end; the reset comes with the drop.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        AsyncWriteExt::shutdown(self).await.ok();
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> UniqueIDType {
+        self.tcp.as_raw_fd()
+    }
+}
+
+impl Ssl for ClientStream {}
+
+/// Never asked for: the protocol is told before the stream is handed over.
+impl Peek for ClientStream {}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        vec![Some(TimingDigest { established_ts: self.accepted, ..TimingDigest::default() })]
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+// === impl FirstBytes ===
+
+impl FirstBytes {
+    /// Gives what is left into `buf`. Whether there was anything.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let left = &self.bytes[usize::from(self.given)..usize::from(self.len)];
+        if left.is_empty() {
+            return false;
+        }
+        let taken = left.len().min(buf.remaining());
+        buf.put_slice(&left[..taken]);
+        self.given += u8::try_from(taken).unwrap_or_default();
+        true
+    }
+}

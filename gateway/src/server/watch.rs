@@ -1,0 +1,247 @@
+//! The clock over one connection's header and one call, and the means to end either from outside.
+//!
+//! Pingora has no deadline for a header, none for a whole call, and no hook that runs while nothing happens. So
+//! the future that handles a call is polled by [`limited`], which knows the deadline in force from a
+//! [`CallWatch`] that the call's own hooks keep up to date.
+//!
+//! A deadline that passes on HTTP/1 makes the client's side of the pump fail on its next read
+//! ([`CallWatch::is_interrupted`]), so that the call ends the ordinary way and the client still gets an answer.
+//! Where that cannot be (no call yet, HTTP/2, a pump that is not reading), the future is dropped: the stream is
+//! reset.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long an interrupted call has to write its last answer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+tokio::task_local! {
+    /// The watch over the call that this task is handling.
+    static CURRENT: Arc<CallWatch>;
+}
+
+/// What is happening on a connection and how long it may take. Shared by the socket, the call and its keeper,
+/// all of which run in one task: the atomics only say so to the compiler.
+#[derive(Debug)]
+pub(crate) struct CallWatch {
+    phase: AtomicU8,
+    /// Milliseconds after [`START`].
+    deadline: AtomicU64,
+    /// What a header may take from its first byte on a kept connection, in milliseconds.
+    header_limit: u64,
+    /// Ends with the connection rather than the answer: idle, or a standing stream.
+    ends_with_drain: AtomicBool,
+    interrupt: AtomicU8,
+    reset: AtomicBool,
+}
+
+/// Why a call was ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// A deadline of the call has passed.
+    Deadline,
+    /// The gateway stops, and the call is a standing stream.
+    Drain,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No byte yet, on a new connection.
+    New = 0,
+    /// No byte of the next header yet, on a kept one.
+    Kept = 1,
+    /// Some of a header.
+    Header = 2,
+    /// A whole header: a call.
+    Call = 3,
+}
+
+// === impl CallWatch ===
+
+impl CallWatch {
+    /// A new connection, whose first header has to be whole within `header_limit`.
+    pub(crate) fn new(header_limit: Duration) -> Arc<Self> {
+        let limit = millis(header_limit);
+        Arc::new(Self {
+            phase: AtomicU8::new(Phase::New as u8),
+            deadline: AtomicU64::new(now().saturating_add(limit)),
+            header_limit: limit,
+            ends_with_drain: AtomicBool::new(true),
+            interrupt: AtomicU8::new(0),
+            reset: AtomicBool::new(false),
+        })
+    }
+
+    /// The watch over the call that this task is handling, a fresh one outside of a server.
+    pub(crate) fn current() -> Arc<Self> {
+        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Self::new(Duration::MAX))
+    }
+
+    /// The connection waits for its next header, for `idle` at most.
+    pub(super) fn begin_kept(&self, idle: Duration) {
+        self.set_phase(Phase::Kept);
+        self.deadline.store(now().saturating_add(millis(idle)), Ordering::Relaxed);
+        self.ends_with_drain.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes came from the client.
+    pub(super) fn on_bytes(&self) {
+        match self.phase() {
+            // The deadline of a new connection covers its header too.
+            Phase::New => self.set_phase(Phase::Header),
+            Phase::Kept => {
+                self.set_phase(Phase::Header);
+                self.deadline.store(now().saturating_add(self.header_limit), Ordering::Relaxed);
+            }
+            Phase::Header | Phase::Call => return,
+        }
+        self.ends_with_drain.store(false, Ordering::Relaxed);
+    }
+
+    /// The header is whole: a call begins, without a deadline.
+    pub(crate) fn begin_call(&self) {
+        self.set_phase(Phase::Call);
+        self.deadline.store(NEVER, Ordering::Relaxed);
+        self.ends_with_drain.store(false, Ordering::Relaxed);
+    }
+
+    /// The call has to end by `deadline`; `None` lifts the limit.
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
+        let millis = deadline.map_or(NEVER, |at| millis_ceil(at.saturating_duration_since(*START)));
+        self.deadline.store(millis, Ordering::Relaxed);
+    }
+
+    /// The call is a standing stream, which a stopping gateway ends.
+    pub(crate) fn set_standing(&self) {
+        self.ends_with_drain.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether, and why, the call was ended from outside.
+    pub(crate) fn interrupt(&self) -> Option<Interrupt> {
+        match self.interrupt.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Interrupt::Deadline),
+            _ => Some(Interrupt::Drain),
+        }
+    }
+
+    /// Whether reads from the client are to fail.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed) != 0
+    }
+
+    /// The answer was cut: the client has to see an error and not an end.
+    pub(crate) fn request_reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn must_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::New,
+            1 => Phase::Kept,
+            2 => Phase::Header,
+            _ => Phase::Call,
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
+    /// Ends the call from outside. Whether it may still speak.
+    fn interrupt_with(&self, why: Interrupt, can_speak: bool) -> bool {
+        let is_call = self.phase() == Phase::Call;
+        let code = match why {
+            Interrupt::Deadline => 1,
+            Interrupt::Drain => 2,
+        };
+        self.interrupt.store(code, Ordering::Relaxed);
+        is_call && can_speak
+    }
+}
+
+/// Runs `call` under `watch`. `None`: it was dropped, since a deadline passed or `stop` came, and it could not
+/// speak or did not finish speaking in time. `can_speak`: a failing read ends the call the ordinary way.
+pub(super) async fn limited<F: Future>(
+    call: F,
+    watch: &Arc<CallWatch>,
+    stop: &CancellationToken,
+    can_speak: bool,
+) -> Option<F::Output> {
+    let mut call = pin!(CURRENT.scope(Arc::clone(watch), call));
+    let mut stopped = pin!(stop.cancelled());
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    // What the timer is set to; `NEVER` while it is not in use.
+    let mut armed = NEVER;
+    let mut interrupted = false;
+    std::future::poll_fn(move |cx| {
+        loop {
+            if let Poll::Ready(output) = call.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if !interrupted
+                && watch.ends_with_drain.load(Ordering::Relaxed)
+                && stopped.as_mut().poll(cx).is_ready()
+            {
+                if !watch.interrupt_with(Interrupt::Drain, can_speak) {
+                    return Poll::Ready(None);
+                }
+                interrupted = true;
+                watch.set_deadline(Some(Instant::now() + LAST_WORDS));
+                continue;
+            }
+            let deadline = watch.deadline();
+            if deadline == NEVER {
+                return Poll::Pending;
+            }
+            if armed != deadline {
+                armed = deadline;
+                timer.as_mut().reset(*START + Duration::from_millis(deadline));
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if interrupted || !watch.interrupt_with(Interrupt::Deadline, can_speak) {
+                return Poll::Ready(None);
+            }
+            interrupted = true;
+            watch.set_deadline(Some(Instant::now() + LAST_WORDS));
+        }
+    })
+    .await
+}
+
+fn now() -> u64 {
+    millis(START.elapsed())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
+}
+
+/// Rounded up: a deadline must not pass early.
+fn millis_ceil(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(NEVER)
+}
