@@ -4,11 +4,11 @@
 //! happens to the stream, the last good routes go on being served.
 //!
 //! 1. [`DiscoveryClient::restore`] fills the table from disk, before the first connection.
-//! 2. [`DiscoveryClient::run`] connects, says which versions it holds, and applies what comes ([`session`], pure):
-//!    good routes at once, bad ones are NACKed by name and keep their last good value.
+//! 2. [`DiscoveryClient::run`] connects, says which versions it holds, and applies what comes (module `session`,
+//!    pure): good routes at once, bad ones are NACKed by name and keep their last good value.
 //! 3. A response without `more` makes the table whole: it is then [`Freshness::Live`], and the gateway is ready.
 //! 4. When the stream ends, for whatever reason, a live table becomes [`Freshness::Lost`], and the next try follows
-//!    after a pause ([`backoff`]). A peer that breaks the contract or hangs is treated like one that is gone.
+//!    after a pause (module `backoff`). A peer that breaks the contract or hangs is treated like one that is gone.
 
 mod backoff;
 mod session;
