@@ -279,9 +279,10 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         _: &HttpPeer,
         ctx: &mut CallCtx,
-        error: Box<pingora::Error>,
+        mut error: Box<pingora::Error>,
     ) -> Box<pingora::Error> {
-        upstream::dial_failed(ctx, error)
+        upstream::dial_failed(ctx, &mut error);
+        error
     }
 
     async fn connected_to_upstream(
@@ -379,11 +380,12 @@ impl ProxyHttp for Gateway {
         &self,
         _: &HttpPeer,
         session: &mut Session,
-        error: Box<pingora::Error>,
+        mut error: Box<pingora::Error>,
         ctx: &mut CallCtx,
         reused: bool,
     ) -> Box<pingora::Error> {
-        upstream::attempt_failed(session, ctx, error, reused)
+        upstream::attempt_failed(session, ctx, &mut error, reused);
+        error
     }
 
     async fn fail_to_proxy(

@@ -45,7 +45,7 @@ const H2_MALFORMED: usize = 32;
 /// After an accept fails for want of descriptors or memory: long enough not to spin, short enough not to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Finds dead clients of silent streams: about 60 + 5 x 10 s.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 5;
 

@@ -2,19 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use krypton_discovery::AgentKey;
 
 use super::error::Outcome;
+use crate::access_log::{AccessLine, AccessLogSender};
 use crate::metrics::{CallRecord, Metrics, RouteMetrics};
-use crate::route_table::CallKind;
 
 /// Where calls are accounted for.
 #[derive(Debug)]
 pub struct Account {
     metrics: Arc<Metrics>,
+    /// `None` where the access log is off.
+    access_log: Option<AccessLogSender>,
 }
 
 /// A call that has ended.
@@ -24,7 +26,6 @@ pub(super) struct CallEnd<'a> {
     pub(super) agent: Option<&'a AgentKey>,
     /// The Agent's counts; of all unknown names where there is none.
     pub(super) metrics: Option<&'a Arc<RouteMetrics>>,
-    pub(super) kind: CallKind,
     pub(super) method: &'a Method,
     pub(super) target: &'a [u8],
     pub(super) is_h2: bool,
@@ -42,10 +43,10 @@ pub(super) struct CallEnd<'a> {
 // === impl Account ===
 
 impl Account {
-    /// Counts in `metrics`.
+    /// Counts in `metrics` and writes to `access_log`, where there is one.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+    pub fn new(metrics: Arc<Metrics>, access_log: Option<AccessLogSender>) -> Self {
+        Self { metrics, access_log }
     }
 
     pub(super) fn call_ended(&self, end: &CallEnd<'_>) {
@@ -56,5 +57,24 @@ impl Account {
             time_to_first_byte: end.first_byte,
             retries: u32::from(end.attempts.saturating_sub(1)),
         });
+        if let Some(access_log) = &self.access_log {
+            access_log.log(&AccessLine {
+                time: SystemTime::now(),
+                request_id: end.request_id,
+                agent: end.agent,
+                method: end.method,
+                target: end.target,
+                is_h2: end.is_h2,
+                client: end.client,
+                status: end.status,
+                outcome: end.outcome,
+                duration: end.duration,
+                time_to_first_byte: end.first_byte,
+                bytes_in: end.bytes_in,
+                bytes_out: end.bytes_out,
+                attempts: end.attempts,
+                endpoint: end.endpoint,
+            });
+        }
     }
 }

@@ -122,10 +122,9 @@ impl CallCtx {
         }
         // The future was dropped in the middle.
         match self.watch.interrupt() {
-            Some(Interrupt::Drain) => Outcome::Shutdown,
             Some(Interrupt::Deadline) if self.is_overdue() => Outcome::MaxDuration,
             Some(Interrupt::Deadline) => Outcome::ClientStalled,
-            None => Outcome::Shutdown,
+            Some(Interrupt::Drain) | None => Outcome::Shutdown,
         }
     }
 }
@@ -140,7 +139,6 @@ impl Drop for CallCtx {
             request_id: self.request_id(),
             agent: self.agent.as_ref().map(|agent| agent.active.key()),
             metrics: self.agent.as_ref().map(|agent| agent.running.metrics()),
-            kind: self.kind,
             method: &self.method,
             target: &self.target,
             is_h2: self.is_h2,

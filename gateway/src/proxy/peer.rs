@@ -14,11 +14,11 @@ pub const UPSTREAM_IDLE: Duration = Duration::from_millis(1500);
 const H2_STREAMS: usize = 100;
 /// Dead pods of silent streams are found after about 60 s + 5 x 10 s.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(60),
+    idle: Duration::from_mins(1),
     interval: Duration::from_secs(10),
     count: 5,
     // What was sent and is not acknowledged for this long is lost.
-    user_timeout: Duration::from_secs(60),
+    user_timeout: Duration::from_mins(1),
 };
 
 /// How one attempt dials.

@@ -21,8 +21,6 @@ use crate::balance::{self, MAX_ATTEMPTS};
 use crate::route_table::{DialMode, InFlight};
 use crate::server::watch::Interrupt;
 
-type Fault = Box<pingora::Error>;
-
 /// The peer of the next attempt.
 ///
 /// # Errors
@@ -66,7 +64,7 @@ pub(super) fn choose(
 }
 
 /// A dial failed: nothing was sent, so any call may try another endpoint.
-pub(super) fn dial_failed(ctx: &mut CallCtx, mut fault: Fault) -> Fault {
+pub(super) fn dial_failed(ctx: &mut CallCtx, fault: &mut pingora::Error) {
     let upstream = &mut ctx.upstream;
     if let Some(at) = &upstream.at {
         upstream.tried.insert(at.endpoint());
@@ -77,11 +75,10 @@ pub(super) fn dial_failed(ctx: &mut CallCtx, mut fault: Fault) -> Fault {
     });
     let may = has_other && attempts_left(ctx) && !ctx.is_overdue();
     fault.set_retry(may);
-    fault
 }
 
 /// An attempt failed on a connection that was made.
-pub(super) fn attempt_failed(session: &Session, ctx: &mut CallCtx, mut fault: Fault, reused: bool) -> Fault {
+pub(super) fn attempt_failed(session: &Session, ctx: &mut CallCtx, fault: &mut pingora::Error, reused: bool) {
     let is_stale = reused
         && fault.esource() == &ErrorSource::Upstream
         && ctx.watch.interrupt().is_none()
@@ -100,7 +97,6 @@ pub(super) fn attempt_failed(session: &Session, ctx: &mut CallCtx, mut fault: Fa
         ctx.upstream.again = ctx.upstream.at.as_ref().map(|at| at.endpoint().clone());
     }
     fault.set_retry(may);
-    fault
 }
 
 /// Why there is no answer, or no whole one.

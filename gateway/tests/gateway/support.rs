@@ -32,7 +32,7 @@ pub(crate) struct TestGateway {
     pub(crate) table: RouteTableHandle,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) drain: Drain,
-    pub(crate) served: JoinHandle<usize>,
+    pub(crate) serving: JoinHandle<usize>,
 }
 
 /// What a test changes of the ordinary flags.
@@ -55,10 +55,10 @@ impl Default for Setup {
                 trusted_proxies: TrustedProxies::default(),
                 allowed_hosts: AllowedHosts::default(),
                 connect_timeout: Duration::from_secs(2),
-                upload_timeout: Duration::from_secs(60),
-                client_write_timeout: Duration::from_secs(60),
+                upload_timeout: Duration::from_mins(1),
+                client_write_timeout: Duration::from_mins(1),
             },
-            drain_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_mins(1),
             freshness: Freshness::Live,
         }
     }
@@ -76,7 +76,7 @@ impl Setup {
         let metrics = Arc::new(Metrics::new(table.clone()));
         let drain = Drain::new();
         let readiness = Readiness::default();
-        let account = Arc::new(Account::new(Arc::clone(&metrics)));
+        let account = Arc::new(Account::new(Arc::clone(&metrics), None));
         let gateway = Gateway::new(table.clone(), self.policy, readiness, drain.clone(), account);
         let conf = ServerConf {
             upstream_keepalive_pool_size: 1024,
@@ -87,8 +87,8 @@ impl Setup {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let server = Server::new(listener, proxy, self.limits, drain.clone(), metrics.connections.clone());
         let address = server.local_addr().expect("an address");
-        let served = tokio::task::spawn(server.run(self.drain_timeout));
-        TestGateway { address, writer, table, metrics, drain, served }
+        let serving = spawn(server.run(self.drain_timeout));
+        TestGateway { address, writer, table, metrics, drain, serving }
     }
 }
 
@@ -121,6 +121,18 @@ impl TestGateway {
     pub(crate) async fn await_outcome(&self, outcome: &str, count: u64) {
         await_that(outcome, || self.outcomes(outcome) == count).await;
     }
+}
+
+/// A task that ends with its test.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test's runtime ends it, and the test looks at what it does"
+)]
+pub(crate) fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(task)
 }
 
 fn upsert(writer: &mut RouteTableWriter, key: &str, route: Route) {

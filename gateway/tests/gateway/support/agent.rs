@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::DEADLINE;
+use super::{DEADLINE, spawn};
 
 /// An agent that runs a script on every connection.
 pub(crate) struct ScriptedAgent {
@@ -44,11 +44,11 @@ impl ScriptedAgent {
         let address = listener.local_addr().expect("an address");
         let connections = Arc::new(AtomicUsize::new(0));
         let (counted, script) = (Arc::clone(&connections), Arc::new(script));
-        tokio::task::spawn(async move {
+        spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let nth = counted.fetch_add(1, Ordering::SeqCst);
                 let script = Arc::clone(&script);
-                tokio::task::spawn(async move { script(Conn { tcp, nth, buffer: Vec::new() }).await });
+                spawn(async move { script(Conn { tcp, nth, buffer: Vec::new() }).await });
             }
         });
         Self { address, connections }

@@ -1,0 +1,157 @@
+//! The command line, parsed once into valid values.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use ipnet::IpNet;
+
+/// Routes /v1/agents/{namespace}/{name}/... to the agent's pods, as the controller tells.
+///
+/// Everything about an agent (where it is, how long it may be silent) comes from the controller. The flags are
+/// about the gateway itself.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "krypton-gateway", version, max_term_width = 110)]
+pub struct Args {
+    /// Where calls come in: HTTP/1 and HTTP/2 without TLS
+    #[arg(long, env = "KRYPTON_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    pub listen: SocketAddr,
+
+    /// Where /healthz, /readyz, /metrics and /debug/routes are
+    #[arg(long, env = "KRYPTON_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDR")]
+    pub admin_listen: SocketAddr,
+
+    /// The controller's discovery service
+    #[arg(long, env = "KRYPTON_DISCOVERY", default_value = "http://127.0.0.1:9090", value_name = "URL")]
+    pub discovery: tonic::transport::Uri,
+
+    /// What the controller knows this gateway by: unique among the gateways [default: the host's name]
+    #[arg(long, env = "KRYPTON_NODE_ID", value_name = "ID")]
+    pub node_id: Option<String>,
+
+    /// Keep the last routes in this file, to start from while no controller answers
+    #[arg(long, env = "KRYPTON_SNAPSHOT_FILE", value_name = "PATH")]
+    pub snapshot_file: Option<PathBuf>,
+
+    /// Networks whose X-Forwarded-* headers are believed, e.g. that of the ingress
+    #[arg(long, env = "KRYPTON_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR,...")]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Hosts that are served; others get 421 [default: any]
+    #[arg(long, env = "KRYPTON_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOST,...")]
+    pub allowed_hosts: Vec<String>,
+
+    /// Networks that are never dialled, whatever the controller says
+    #[arg(long, env = "KRYPTON_DENY_CIDRS", value_delimiter = ',', value_name = "CIDR,...")]
+    pub deny_cidrs: Vec<IpNet>,
+
+    /// Dial loopback addresses: only for agents on this very machine
+    #[arg(long, env = "KRYPTON_ALLOW_LOOPBACK_ENDPOINTS")]
+    pub allow_loopback_endpoints: bool,
+
+    /// Worker threads [default: as many as the CPUs it may use]
+    #[arg(long, env = "KRYPTON_THREADS", value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Connections of clients at one time; further ones wait
+    #[arg(long, env = "KRYPTON_MAX_CONNECTIONS", default_value = "65536", value_name = "N")]
+    pub max_connections: NonZeroUsize,
+
+    /// Time for a request's complete header, from its first byte
+    #[arg(long, env = "KRYPTON_HEADER_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = above_zero)]
+    pub header_timeout: Duration,
+
+    /// How long a client's connection may be idle between calls
+    #[arg(long, env = "KRYPTON_KEEPALIVE_TIMEOUT", default_value = "75s", value_name = "DURATION", value_parser = above_zero)]
+    pub keepalive_timeout: Duration,
+
+    /// How long a client may pause while it sends a request's body
+    #[arg(long, env = "KRYPTON_UPLOAD_TIMEOUT", default_value = "60s", value_name = "DURATION", value_parser = above_zero)]
+    pub upload_timeout: Duration,
+
+    /// How long a client may leave an answer unread
+    #[arg(long, env = "KRYPTON_CLIENT_WRITE_TIMEOUT", default_value = "60s", value_name = "DURATION", value_parser = above_zero)]
+    pub client_write_timeout: Duration,
+
+    /// How long a connection to a pod may take
+    #[arg(long, env = "KRYPTON_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = above_zero)]
+    pub connect_timeout: Duration,
+
+    /// After SIGTERM: how long connections are still accepted, until everybody knows
+    #[arg(long, env = "KRYPTON_DRAIN_DELAY", default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    pub drain_delay: Duration,
+
+    /// After that: how long running calls may go on
+    #[arg(long, env = "KRYPTON_DRAIN_TIMEOUT", default_value = "300s", value_name = "DURATION", value_parser = duration)]
+    pub drain_timeout: Duration,
+
+    /// Whether each call is a line on standard output
+    #[arg(long, env = "KRYPTON_ACCESS_LOG", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub access_log: bool,
+
+    /// What is logged, and how
+    #[command(flatten)]
+    pub log: crate::logging::LogArgs,
+}
+
+/// `10s`, `1m 30s`, `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 500ms, 10s, 5m"))
+}
+
+fn above_zero(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be above 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, String> {
+        let args = std::iter::once("krypton-gateway").chain(args.iter().copied());
+        Args::try_parse_from(args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_split_at_commas() {
+        let args = parse(&["--trusted-proxies", "10.0.0.0/8,fd00::/8", "--allowed-hosts", "a,b"]).unwrap();
+        assert_eq!(args.trusted_proxies.len(), 2);
+        assert_eq!(args.allowed_hosts, ["a", "b"]);
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_name() {
+        for (flag, value) in [
+            ("--listen", "8080"),
+            ("--discovery", "not a url"),
+            ("--trusted-proxies", "10.0.0.1/99"),
+            ("--header-timeout", "0s"),
+            ("--header-timeout", "ten"),
+            ("--connect-timeout", "-1s"),
+            ("--max-connections", "0"),
+            ("--threads", "0"),
+            ("--access-log", "maybe"),
+        ] {
+            let error = parse(&[&format!("{flag}={value}")]).unwrap_err();
+            assert!(error.contains(flag), "{flag}={value}: {error}");
+        }
+        assert!(parse(&["--no-such-flag"]).is_err());
+    }
+
+    #[test]
+    fn a_drain_may_be_immediate() {
+        let args = parse(&["--drain-delay", "0s", "--drain-timeout", "0s"]).unwrap();
+        assert_eq!((args.drain_delay, args.drain_timeout), (Duration::ZERO, Duration::ZERO));
+    }
+}
