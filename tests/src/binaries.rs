@@ -1,0 +1,260 @@
+//! The programs of a Kubernetes control plane: found, or built once from source.
+//!
+//! Owns: the version, the cache folder outside the checkout, and the Go build that fills it. Nobody publishes these
+//! programs for every machine, but their sources come through the ordinary Go module proxy.
+//!
+//! Flow: [`Kubernetes::find`] looks in `KUBEBUILDER_ASSETS` when that is set and in the cache; [`Kubernetes::prepare`]
+//! builds what is missing there, one program at a time, each put in place by a rename, so that a build that was cut
+//! off is never taken for a whole one.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// Must be the version that `kubernetes/go.mod` requires; it is also what the programs say of themselves.
+pub const KUBERNETES_VERSION: &str = "1.36.3";
+
+/// Where others keep etcd, kube-apiserver and kubectl (kubebuilder's `setup-envtest` sets it).
+const ASSETS_ENV: &str = "KUBEBUILDER_ASSETS";
+
+/// The Go module that names the programs as its tools.
+const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kubernetes");
+
+/// Between two lines about a build that goes on.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(15);
+
+/// One program of the control plane.
+#[derive(Clone, Copy, Debug)]
+struct Recipe {
+    name: &'static str,
+    package: &'static str,
+    /// Whether `KUBEBUILDER_ASSETS` must hold it when set; kubebuilder ships no controller manager.
+    in_assets: bool,
+}
+
+const ETCD: Recipe = Recipe { name: "etcd", package: "go.etcd.io/etcd/server/v3", in_assets: true };
+const APISERVER: Recipe =
+    Recipe { name: "kube-apiserver", package: "k8s.io/kubernetes/cmd/kube-apiserver", in_assets: true };
+const CONTROLLER_MANAGER: Recipe = Recipe {
+    name: "kube-controller-manager",
+    package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+    in_assets: false,
+};
+const KUBECTL: Recipe = Recipe { name: "kubectl", package: "k8s.io/kubernetes/cmd/kubectl", in_assets: true };
+
+const RECIPES: [Recipe; 4] = [ETCD, APISERVER, CONTROLLER_MANAGER, KUBECTL];
+
+/// Where the programs are; all of them exist.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// The store.
+    pub etcd: PathBuf,
+    /// The API.
+    pub apiserver: PathBuf,
+    /// Endpoint slices, garbage collection, namespaces, status of Deployments.
+    pub controller_manager: PathBuf,
+    /// The user's tool.
+    pub kubectl: PathBuf,
+}
+
+// === impl Kubernetes ===
+
+impl Kubernetes {
+    /// The programs as they are, without building any.
+    ///
+    /// # Errors
+    /// Names the first one that is missing.
+    pub fn find() -> Result<Self> {
+        Ok(Self {
+            etcd: existing(&ETCD)?,
+            apiserver: existing(&APISERVER)?,
+            controller_manager: existing(&CONTROLLER_MANAGER)?,
+            kubectl: existing(&KUBECTL)?,
+        })
+    }
+
+    /// The programs, built first where they are missing; says so and shows progress on standard error.
+    ///
+    /// # Errors
+    /// When Go is missing or the build fails.
+    pub async fn prepare() -> Result<Self> {
+        let mut missing = Vec::new();
+        for recipe in &RECIPES {
+            if !locate(recipe)?.is_file() {
+                missing.push(recipe);
+            }
+        }
+        if !missing.is_empty() {
+            build(&missing).await?;
+        }
+        Self::find()
+    }
+
+    /// Whether [`Kubernetes::prepare`] can work here.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn can_prepare() -> Result<()> {
+        let Err(missing) = Self::find() else { return Ok(()) };
+        let go = std::process::Command::new("go").arg("version").stdout(Stdio::null()).status();
+        ensure!(
+            go.is_ok_and(|status| status.success()),
+            "the Kubernetes programs are not there ({missing}), and Go, which builds them, is not either: https://go.dev/doc/install"
+        );
+        Ok(())
+    }
+
+    /// Deletes what was built.
+    ///
+    /// # Errors
+    /// When the cache cannot be deleted.
+    pub fn delete_built() -> Result<()> {
+        let cache = cache()?;
+        match fs::remove_dir_all(&cache) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot delete {}", cache.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn existing(recipe: &Recipe) -> Result<PathBuf> {
+    let path = locate(recipe)?;
+    ensure!(path.is_file(), "{} does not exist: `make cluster` builds it", path.display());
+    Ok(path)
+}
+
+/// Where a program must be. Given assets win: whoever sets them wants that version tested.
+fn locate(recipe: &Recipe) -> Result<PathBuf> {
+    if let Some(assets) = std::env::var_os(ASSETS_ENV).filter(|assets| !assets.is_empty()) {
+        let path = Path::new(&assets).join(recipe.name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        ensure!(!recipe.in_assets, "{ASSETS_ENV} is set, but {} does not exist", path.display());
+    }
+    Ok(cache()?.join(recipe.name))
+}
+
+fn cache() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
+        Some(cache) => PathBuf::from(cache),
+        None => std::env::home_dir().context("HOME is not set")?.join(".cache"),
+    };
+    Ok(base.join("krypton").join(format!("kubernetes-v{KUBERNETES_VERSION}")))
+}
+
+async fn build(missing: &[&Recipe]) -> Result<()> {
+    let cache = cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    // A second run waits for the first one's build instead of doing the same work beside it.
+    let lock = File::create(cache.join(".lock"))?;
+    if lock.try_lock().is_err() {
+        eprintln!("Waiting for another build of the Kubernetes programs …");
+        lock.lock()?;
+    }
+    eprintln!(
+        "Building Kubernetes v{KUBERNETES_VERSION} into {} (once; about 10 minutes on two cores when nothing is cached)",
+        cache.display()
+    );
+    for recipe in missing {
+        let path = cache.join(recipe.name);
+        if !path.is_file() {
+            build_one(recipe, &path).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn build_one(recipe: &Recipe, path: &Path) -> Result<()> {
+    let (major, minor) = major_minor();
+    let version = "k8s.io/component-base/version";
+    // Without the version the API server calls itself v0.0.0, and kubectl and Helm refuse to talk to it.
+    let ldflags = format!(
+        "-s -w -X {version}.gitVersion=v{KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+    );
+    let unfinished = path.with_file_name(format!(".{}.unfinished", recipe.name));
+    let mut go = Command::new("go");
+    go.current_dir(MODULE)
+        // Pure Go: the same program whatever C library the machine has.
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-v", "-mod=readonly", "-trimpath", "-ldflags", &ldflags, "-o"])
+        .arg(&unfinished)
+        .arg(recipe.package)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = go.spawn().context("cannot run go")?;
+    let stderr = child.stderr.take().context("go has no standard error")?;
+    let last_words = show_progress(recipe.name, BufReader::new(stderr)).await?;
+    if !child.wait().await?.success() {
+        bail!("go build {} failed:\n{}", recipe.package, last_words.join("\n"));
+    }
+    fs::rename(&unfinished, path).with_context(|| format!("cannot put {} in place", path.display()))
+}
+
+/// Says from time to time how far a build is; gives back the last lines that were not names of packages.
+async fn show_progress(name: &str, output: impl AsyncBufReadExt + Unpin) -> Result<Vec<String>> {
+    const LAST_WORDS: usize = 20;
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(PROGRESS_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut lines = output.lines();
+    let mut packages = 0;
+    let mut last_words = Vec::new();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line? {
+                None => break,
+                // `go build -v` prints each package's path on a line of its own; what it says else has spaces.
+                Some(line) if !line.contains(' ') => packages += 1,
+                Some(line) => {
+                    if last_words.len() == LAST_WORDS {
+                        last_words.remove(0);
+                    }
+                    last_words.push(line);
+                }
+            },
+            _ = ticks.tick() => eprintln!("  {name}: {packages} packages compiled, {} s", began.elapsed().as_secs()),
+        }
+    }
+    eprintln!("  {name}: done, {packages} packages compiled, {} s", began.elapsed().as_secs());
+    Ok(last_words)
+}
+
+fn major_minor() -> (&'static str, &'static str) {
+    let mut parts = KUBERNETES_VERSION.split('.');
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_of_the_go_module() {
+        let module = fs::read_to_string(Path::new(MODULE).join("go.mod")).unwrap();
+        assert!(module.contains(&format!("\tk8s.io/kubernetes v{KUBERNETES_VERSION} ")));
+        // Staging modules carry the same numbers under major version 0.
+        let (_, rest) = KUBERNETES_VERSION.split_once('.').unwrap();
+        for line in module.lines().filter(|line| line.contains(" => k8s.io/")) {
+            assert!(line.ends_with(&format!(" v0.{rest}")), "{line}");
+        }
+    }
+
+    #[test]
+    fn each_program_is_a_tool_of_the_go_module() {
+        let module = fs::read_to_string(Path::new(MODULE).join("go.mod")).unwrap();
+        for recipe in &RECIPES {
+            assert!(module.contains(&format!("\t{}\n", recipe.package)), "{}", recipe.package);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Krypton's own programs as child processes, on ports that the system chose.
+//!
+//! Owns: finding the binaries that were built with the tests, the flags every test needs, and reading from a program's
+//! output where it listens: `listening <name>=<address>` for each listener, `listening on <address>` of the one that an
+//! agent has.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::{Program, Running};
+use crate::state::RunDir;
+
+/// They start in milliseconds; this is for a machine that is busy with other tests.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Any free port on loopback.
+const ANY: &str = "127.0.0.1:0";
+
+/// A gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The process.
+    pub process: Running,
+    /// Where calls go.
+    pub http: SocketAddr,
+    /// Where probes and metrics are.
+    pub admin: SocketAddr,
+}
+
+/// A controller.
+#[derive(Debug)]
+pub struct Controller {
+    /// The process.
+    pub process: Running,
+    /// Where gateways connect.
+    pub discovery: SocketAddr,
+    /// Where probes and metrics are.
+    pub admin: SocketAddr,
+}
+
+/// An example agent.
+#[derive(Debug)]
+pub struct ExampleAgent {
+    /// The process.
+    pub process: Running,
+    /// Where it answers.
+    pub http: SocketAddr,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Starts one that learns its routes from `discovery`; `args` are added.
+    ///
+    /// # Errors
+    /// When it does not come to listen; with the end of its log.
+    pub async fn start(discovery: SocketAddr, args: &[&str]) -> Result<Self> {
+        let discovery = format!("http://{discovery}");
+        let program = krypton("krypton-gateway")?
+            .args(["--listen", ANY, "--admin-listen", ANY, "--discovery", &discovery])
+            .args(args);
+        let mut process = program.start(RunDir::of_this_process()?)?;
+        let admin = listening(&mut process, "admin=").await?;
+        Ok(Self { http: listening(&mut process, "http=").await?, admin, process })
+    }
+}
+
+// === impl Controller ===
+
+impl Controller {
+    /// Starts one that reads manifests from a folder; `args` are added.
+    ///
+    /// # Errors
+    /// When it does not come to listen; with the end of its log.
+    pub async fn start_on_manifests(folder: &Path, args: &[&str]) -> Result<Self> {
+        Self::start(krypton("krypton-controller")?.arg("--manifests").arg(folder).args(args)).await
+    }
+
+    /// Starts one that watches the Kubernetes API of `kubeconfig`; `args` are added.
+    ///
+    /// # Errors
+    /// When it does not come to listen; with the end of its log.
+    pub async fn start_on_cluster(kubeconfig: &Path, args: &[&str]) -> Result<Self> {
+        Self::start(krypton("krypton-controller")?.env("KUBECONFIG", kubeconfig).args(args)).await
+    }
+
+    async fn start(program: Program) -> Result<Self> {
+        let program = program.args(["--discovery-listen", ANY, "--admin-listen", ANY]);
+        let mut process = program.start(RunDir::of_this_process()?)?;
+        let admin = listening(&mut process, "admin=").await?;
+        Ok(Self { discovery: listening(&mut process, "discovery=").await?, admin, process })
+    }
+}
+
+// === impl ExampleAgent ===
+
+impl ExampleAgent {
+    /// Starts one at `listen` (port 0: any); `args` are added.
+    ///
+    /// # Errors
+    /// When it does not come to listen; with the end of its log.
+    pub async fn start(listen: SocketAddr, args: &[&str]) -> Result<Self> {
+        let program = krypton("krypton-example-agent")?.arg("--listen").arg(listen.to_string()).args(args);
+        let mut process = program.start(RunDir::of_this_process()?)?;
+        Ok(Self { http: listening(&mut process, "on ").await?, process })
+    }
+}
+
+/// The binary of that name, built beside the running test: `target/<profile>/deps/<test>` and `target/<profile>/<name>`.
+fn krypton(name: &str) -> Result<Program> {
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned);
+    let path = folder.join(name);
+    ensure!(
+        path.is_file(),
+        "{} does not exist: `make test` builds it, or `cargo build --workspace --bins`",
+        path.display()
+    );
+    // A log for a person to read after a failure.
+    Ok(Program::new(name, path).env("RUST_BACKTRACE", "1"))
+}
+
+async fn listening(process: &mut Running, listener: &str) -> Result<SocketAddr> {
+    let log = process.log();
+    let what = format!("it prints `listening {listener}<address>`");
+    let address = process.until(&what, START_DEADLINE, async || {
+        parse_listening(&log.read()?, listener).context("no such line")
+    });
+    address.await
+}
+
+/// `listener`: what stands between `listening ` and the address.
+fn parse_listening(output: &str, listener: &str) -> Option<SocketAddr> {
+    // A line without its end may be half written: the address may go on.
+    let whole = &output[..output.rfind('\n').map_or(0, |end| end + 1)];
+    let mut addresses =
+        whole.lines().filter_map(|line| line.strip_prefix("listening ")?.strip_prefix(listener));
+    addresses.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_address_of_the_named_listener() {
+        let output = "some log\nlistening http=127.0.0.1:80\nlistening admin=[::1]:81\n";
+        assert_eq!(parse_listening(output, "http="), Some("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(parse_listening(output, "admin="), Some("[::1]:81".parse().unwrap()));
+        assert_eq!(parse_listening(output, "discovery="), None);
+        assert_eq!(
+            parse_listening("listening on 127.0.0.1:82\n", "on "),
+            Some("127.0.0.1:82".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn does_not_trust_a_line_that_is_not_finished() {
+        assert_eq!(parse_listening("listening http=127.0.0.1:80", "http="), None);
+    }
+}

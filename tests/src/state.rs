@@ -1,0 +1,220 @@
+//! What this machine holds because of us: the state folder.
+//!
+//! Owns: `$TMPDIR/krypton-testbed-<uid>/`. Below it one folder per process that made something, called
+//! `<pid>-<start time>` after its owner, and `cluster` for what `make cluster` left running on purpose. In such a folder
+//! each process and each bridge is one file that says all in its name, made before the thing and removed after it.
+//!
+//! Never kills or deletes what is not recorded here, nor a process whose id went to somebody else (the start time
+//! tells), nor anything of an owner that still lives.
+//!
+//! Flow: [`sweep`] at every start; [`RunDir::of_this_process`]; [`RunDir::record`] for each thing made; the
+//! [`Record`] removes itself when its thing is gone.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bridge;
+use crate::process::ProcessId;
+
+/// The folder of what `make cluster` left running: it has no owner and is never swept.
+const CLUSTER: &str = "cluster";
+
+/// A thing that outlives its maker unless somebody takes it away.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Resource {
+    /// The leader of a process group of ours.
+    Process(ProcessId),
+    /// A network interface, by name.
+    Bridge(String),
+}
+
+/// The folder of one owner's records, logs and data.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// Stands for a resource while it exists; dropping it says that the resource is gone.
+#[derive(Debug)]
+pub struct Record {
+    path: PathBuf,
+    kept: bool,
+}
+
+// === impl Resource ===
+
+impl Resource {
+    fn file_name(&self) -> String {
+        match self {
+            Resource::Process(id) => format!("process-{id}"),
+            Resource::Bridge(name) => format!("bridge-{name}"),
+        }
+    }
+
+    /// `None` for the other files of a run folder.
+    fn from_file_name(name: &str) -> Option<Self> {
+        let (kind, rest) = name.split_once('-')?;
+        match kind {
+            "process" => rest.parse().ok().map(Resource::Process),
+            "bridge" => Some(Resource::Bridge(rest.to_owned())),
+            _ => None,
+        }
+    }
+
+    fn remove(&self) {
+        match self {
+            Resource::Process(id) => id.kill_group(),
+            Resource::Bridge(name) => bridge::delete_interface(name),
+        }
+    }
+}
+
+// === impl RunDir ===
+
+impl RunDir {
+    /// This process's own folder, made at the first call.
+    ///
+    /// # Errors
+    /// When the state folder cannot be made or belongs to somebody else.
+    pub fn of_this_process() -> Result<&'static Self> {
+        static OF_THIS_PROCESS: OnceLock<RunDir> = OnceLock::new();
+        if let Some(run) = OF_THIS_PROCESS.get() {
+            return Ok(run);
+        }
+        let run = Self::create(&root()?, &ProcessId::current()?.to_string())?;
+        Ok(OF_THIS_PROCESS.get_or_init(|| run))
+    }
+
+    /// The folder of the control plane that `make cluster` leaves running.
+    ///
+    /// # Errors
+    /// As [`RunDir::of_this_process`].
+    pub fn of_the_standing_cluster() -> Result<Self> {
+        Self::create(&root()?, CLUSTER)
+    }
+
+    fn create(root: &Path, name: &str) -> Result<Self> {
+        let path = root.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// Where logs and data of this run go.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Records `resource`. Call it before making what has a name known beforehand, so that a crash in between leaves
+    /// a record without a thing rather than a thing without a record.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn record(&self, resource: &Resource) -> Result<Record> {
+        let path = self.path.join(resource.file_name());
+        fs::write(&path, "").with_context(|| format!("cannot record {}", path.display()))?;
+        Ok(Record { path, kept: false })
+    }
+
+    /// The processes on record here that still run.
+    pub fn running(&self) -> Vec<ProcessId> {
+        let alive = |resource| match resource {
+            Resource::Process(id) if id.is_alive() => Some(id),
+            _ => None,
+        };
+        recorded(&self.path).into_iter().filter_map(alive).collect()
+    }
+
+    /// Takes away all that is on record here, and the folder with its logs and data.
+    pub fn clear(&self) {
+        remove_all(&self.path, &[]);
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// Leaves the record in place: the resource is meant to outlive this process.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.kept {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// Takes away what dead owners left behind; what living ones and `make cluster` hold stays.
+///
+/// # Errors
+/// When the state folder cannot be read or belongs to somebody else.
+pub fn sweep() -> Result<()> {
+    sweep_below(&root()?)
+}
+
+fn sweep_below(root: &Path) -> Result<()> {
+    let mut dead = Vec::new();
+    let mut held = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        let owner = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match owner.parse::<ProcessId>() {
+            Ok(owner) if !owner.is_alive() => dead.push(path),
+            Ok(_) => held.extend(recorded(&path)),
+            Err(_) if owner == CLUSTER => held.extend(recorded(&path)),
+            Err(_) => {}
+        }
+    }
+    for path in dead {
+        remove_all(&path, &held);
+    }
+    Ok(())
+}
+
+/// `held`: what a living owner has on record too. Two processes that wanted the same bridge name at once both had a
+/// record of it for a moment, and only one got it.
+fn remove_all(run: &Path, held: &[Resource]) {
+    for resource in recorded(run).iter().filter(|resource| !held.contains(resource)) {
+        resource.remove();
+    }
+    fs::remove_dir_all(run).ok();
+}
+
+fn recorded(run: &Path) -> Vec<Resource> {
+    // Unreadable means that another sweep removed it a moment ago.
+    let entries = fs::read_dir(run).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Resource::from_file_name(entry.file_name().to_str()?)).collect()
+}
+
+/// Short on purpose: etcd's Unix sockets live below it, and their paths may have 107 bytes. Gone after a reboot on most
+/// systems, as the things it records are.
+fn root() -> Result<PathBuf> {
+    let uid = rustix::process::getuid().as_raw();
+    let path = std::env::temp_dir().join(format!("krypton-testbed-{uid}"));
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("cannot make {}", path.display()));
+        }
+        _ => {}
+    }
+    // In a folder that everybody may write to, somebody else may have been first; we kill by what stands in there.
+    let metadata = fs::symlink_metadata(&path)?;
+    let others = metadata.permissions().mode() & 0o077;
+    ensure!(
+        metadata.is_dir() && metadata.uid() == uid && others == 0,
+        "{} must be a folder that only you may enter; remove it",
+        path.display()
+    );
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests;

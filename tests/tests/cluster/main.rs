@@ -1,0 +1,13 @@
+//! Tests against a real Kubernetes API. `make test` gives them one; `krypton_e2e` says how to run one alone.
+//!
+//! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
+
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod endpoints;
+#[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod runner;
+#[cfg(test)]
+mod shared;
