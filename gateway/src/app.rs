@@ -129,7 +129,7 @@ impl App {
                 Ok(Some(stored)) => client.restore(stored),
                 Ok(None) => log::info!(path:? = path; "No snapshot file yet"),
                 Err(error) => {
-                    log::warn!(path:? = path, error:%; "Snapshot file refused; starting without it")
+                    log::warn!(path:? = path, error:%; "Snapshot file refused; starting without it");
                 }
             }
             SnapshotFile::new(path.clone(), table.clone(), metrics.snapshot_file_failures.clone())

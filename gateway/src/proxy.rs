@@ -245,7 +245,7 @@ impl ProxyHttp for Gateway {
         let request = session.req_header();
         ctx.target = request.raw_path().to_vec();
         ctx.method = request.method.clone();
-        ctx.request_id = fastrand_with(|rng| headers::request_id(&request.headers, rng));
+        ctx.request_id = headers::request_id(&request.headers, &mut fastrand::Rng::new());
         ctx.is_h2 = request.version == Version::HTTP_2;
         ctx.client = session.client_addr().and_then(|client| client.as_inet()).copied();
         match self.admit(session, ctx) {
@@ -450,10 +450,4 @@ async fn end_cleanly(session: &mut Session) -> bool {
         .response_written()
         .is_some_and(|answer| !answer.headers.contains_key(http::header::CONTENT_LENGTH));
     is_delimited_by_us && session.response_duplex_vec(vec![HttpTask::Done]).await.is_ok()
-}
-
-/// The thread's own generator: no lock, no allocation.
-fn fastrand_with<R>(f: impl FnOnce(&mut fastrand::Rng) -> R) -> R {
-    let mut rng = fastrand::Rng::with_seed(fastrand::u64(..));
-    f(&mut rng)
 }

@@ -14,7 +14,7 @@ use super::account::{Account, CallEnd};
 use super::error::{CallError, Outcome};
 use crate::balance::Tried;
 use crate::metrics::RouteInFlight;
-use crate::route_table::{ActiveRoute, CallKind, EndpointState, InFlight, RouteView};
+use crate::route_table::{ActiveRoute, CallKind, DialMode, EndpointState, InFlight, RouteView};
 use crate::server::watch::{CallWatch, Interrupt};
 
 /// One call, from its header to its end.
@@ -55,9 +55,10 @@ pub(super) struct Agent {
 }
 
 /// How far a call's attempts have come.
-#[derive(Default)]
 pub(super) struct Upstream {
     pub(super) attempts: u8,
+    /// Where the present attempt may go.
+    pub(super) mode: DialMode,
     pub(super) tried: Tried,
     /// Where the present attempt is, counted there.
     pub(super) at: Option<InFlight>,
@@ -88,7 +89,16 @@ impl CallCtx {
             request_id: HeaderValue::from_static(""),
             agent: None,
             kind: CallKind::Call,
-            upstream: Upstream::default(),
+            upstream: Upstream {
+                attempts: 0,
+                mode: DialMode::Endpoints,
+                tried: Tried::default(),
+                at: None,
+                again: None,
+                connected: false,
+                body_sent: 0,
+                answered: false,
+            },
             error: None,
             outcome: None,
             status: None,

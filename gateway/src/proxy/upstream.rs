@@ -38,6 +38,7 @@ pub(super) fn choose(
     let upstream = &mut ctx.upstream;
     let again = upstream.again.take();
     let fresh = again.is_some();
+    upstream.mode = mode;
     let candidates = agent.view.candidates(mode);
     let next =
         again.or_else(|| balance::pick(candidates, &upstream.tried, &mut fastrand::Rng::new()).cloned());
@@ -70,8 +71,7 @@ pub(super) fn dial_failed(ctx: &mut CallCtx, fault: &mut pingora::Error) {
         upstream.tried.insert(at.endpoint());
     }
     let has_other = ctx.agent.as_ref().is_some_and(|agent| {
-        // Whatever the mode was: an endpoint that was not tried is one that was not tried.
-        agent.view.endpoints().iter().any(|endpoint| !upstream.tried.contains(endpoint))
+        agent.view.candidates(upstream.mode).iter().any(|endpoint| !upstream.tried.contains(endpoint))
     });
     let may = has_other && attempts_left(ctx) && !ctx.is_overdue();
     fault.set_retry(may);

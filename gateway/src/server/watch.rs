@@ -170,7 +170,7 @@ impl CallWatch {
         self.deadline.load(Ordering::Relaxed)
     }
 
-    /// Ends the call from outside. Whether it may still speak.
+    /// Ends the call from outside. Whether it may still speak; where not, it is about to be dropped.
     fn interrupt_with(&self, why: Interrupt, can_speak: bool) -> bool {
         let is_call = self.phase() == Phase::Call;
         let code = match why {
@@ -223,7 +223,12 @@ pub(super) async fn limited<F: Future>(
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if interrupted || !watch.interrupt_with(Interrupt::Deadline, can_speak) {
+            if interrupted {
+                // It was asked to end and did not: whatever it had begun to say stays unfinished.
+                watch.request_reset();
+                return Poll::Ready(None);
+            }
+            if !watch.interrupt_with(Interrupt::Deadline, can_speak) {
                 return Poll::Ready(None);
             }
             interrupted = true;
