@@ -69,18 +69,23 @@ struct Signals {
     hangup: Signal,
 }
 
-/// Runs the command line.
-///
-/// # Errors
-/// Whatever went wrong, to be shown to the person.
-pub async fn run(cli: Cli) -> Result<ExitCode> {
-    state::sweep()?;
-    match cli.command {
+/// Runs the command line; tells a person on standard error what went wrong.
+pub async fn run(cli: Cli) -> ExitCode {
+    act(cli.command).await.unwrap_or_else(|error| {
+        // One line: a backtrace through this tool tells nothing about the machine it complains about.
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn act(action: Action) -> Result<ExitCode> {
+    state::sweep().await?;
+    match action {
         Action::Run { command } => run_command(&command).await,
         Action::Up => up().await,
-        Action::Down => down(),
+        Action::Down => down().await,
         Action::Clean => {
-            let done = down();
+            let done = down().await;
             Kubernetes::delete_built()?;
             done
         }
@@ -93,7 +98,7 @@ async fn run_command(command: &[String]) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let started = tokio::select! {
         started = start(command, run) => started?,
-        () = signals.recv() => return Ok(interrupted(run)),
+        () = signals.recv() => return interrupted(run).await,
     };
     let (mut control_plane, mut running) = started;
     let status = tokio::select! {
@@ -103,8 +108,8 @@ async fn run_command(command: &[String]) -> Result<ExitCode> {
     // The command's processes must be dead before the sweep asks whose bridges are left over.
     running.end(END_DEADLINE).await?;
     drop(control_plane);
-    state::sweep()?;
-    run.clear();
+    state::sweep().await?;
+    run.clear().await?;
     Ok(ExitCode::from(status?))
 }
 
@@ -119,9 +124,9 @@ async fn start(command: &[String], run: &RunDir) -> Result<(ControlPlane, Runnin
     Ok((control_plane, program.start_in_the_open(run)?))
 }
 
-fn interrupted(run: &RunDir) -> ExitCode {
-    run.clear();
-    ExitCode::from(INTERRUPTED)
+async fn interrupted(run: &RunDir) -> Result<ExitCode> {
+    run.clear().await?;
+    Ok(ExitCode::from(INTERRUPTED))
 }
 
 /// Waits for the command; when a program of the control plane dies under it, that is what gets told.
@@ -145,12 +150,12 @@ async fn up() -> Result<ExitCode> {
         eprintln!("It runs already.");
     } else {
         // What is left of one that did not come up or did not survive.
-        run.clear();
+        run.clear().await?;
         let run = RunDir::of_the_standing_cluster()?;
         let mut signals = Signals::new()?;
         let control_plane = tokio::select! {
-            started = start_standing(&run) => started.inspect_err(|_| run.clear())?,
-            () = signals.recv() => return Ok(interrupted(&run)),
+            started = start_standing(&run) => started?,
+            () = signals.recv() => return interrupted(&run).await,
         };
         control_plane.leave_running();
     }
@@ -165,12 +170,12 @@ async fn start_standing(run: &RunDir) -> Result<ControlPlane> {
     ControlPlane::start_in(run.path(), run, kubernetes, Lifetime::Detached).await
 }
 
-fn down() -> Result<ExitCode> {
+async fn down() -> Result<ExitCode> {
     let run = RunDir::of_the_standing_cluster()?;
     if run.running().is_empty() {
         eprintln!("No cluster is running.");
     }
-    run.clear();
+    run.clear().await?;
     Ok(ExitCode::SUCCESS)
 }
 

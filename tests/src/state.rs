@@ -15,14 +15,19 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bridge;
 use crate::process::ProcessId;
+use crate::wait::eventually;
 
 /// The folder of what `make cluster` left running: it has no owner and is never swept.
 const CLUSTER: &str = "cluster";
+
+/// How long the kernel may take to clear away a killed process.
+const END_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A thing that outlives its maker unless somebody takes it away.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,6 +67,13 @@ impl Resource {
         match kind {
             "process" => rest.parse().ok().map(Resource::Process),
             "bridge" => Some(Resource::Bridge(rest.to_owned())),
+            _ => None,
+        }
+    }
+
+    fn running(&self) -> Option<ProcessId> {
+        match self {
+            Resource::Process(id) if id.is_alive() => Some(*id),
             _ => None,
         }
     }
@@ -122,16 +134,15 @@ impl RunDir {
 
     /// The processes on record here that still run.
     pub fn running(&self) -> Vec<ProcessId> {
-        let alive = |resource| match resource {
-            Resource::Process(id) if id.is_alive() => Some(id),
-            _ => None,
-        };
-        recorded(&self.path).into_iter().filter_map(alive).collect()
+        recorded(&self.path).iter().filter_map(Resource::running).collect()
     }
 
     /// Takes away all that is on record here, and the folder with its logs and data.
-    pub fn clear(&self) {
-        remove_all(&self.path, &[]);
+    ///
+    /// # Errors
+    /// When a killed process does not end.
+    pub async fn clear(&self) -> Result<()> {
+        remove_all(&self.path, &[]).await
     }
 }
 
@@ -155,12 +166,12 @@ impl Drop for Record {
 /// Takes away what dead owners left behind; what living ones and `make cluster` hold stays.
 ///
 /// # Errors
-/// When the state folder cannot be read or belongs to somebody else.
-pub fn sweep() -> Result<()> {
-    sweep_below(&root()?)
+/// When the state folder cannot be read or belongs to somebody else, or a killed process does not end.
+pub async fn sweep() -> Result<()> {
+    sweep_below(&root()?).await
 }
 
-fn sweep_below(root: &Path) -> Result<()> {
+async fn sweep_below(root: &Path) -> Result<()> {
     let mut dead = Vec::new();
     let mut held = Vec::new();
     for entry in fs::read_dir(root)? {
@@ -174,18 +185,27 @@ fn sweep_below(root: &Path) -> Result<()> {
         }
     }
     for path in dead {
-        remove_all(&path, &held);
+        remove_all(&path, &held).await?;
     }
     Ok(())
 }
 
 /// `held`: what a living owner has on record too. Two processes that wanted the same bridge name at once both had a
 /// record of it for a moment, and only one got it.
-fn remove_all(run: &Path, held: &[Resource]) {
-    for resource in recorded(run).iter().filter(|resource| !held.contains(resource)) {
+async fn remove_all(run: &Path, held: &[Resource]) -> Result<()> {
+    let ours: Vec<_> = recorded(run).into_iter().filter(|resource| !held.contains(resource)).collect();
+    for resource in &ours {
         resource.remove();
     }
+    // A process that is killed goes on for a moment, and may write into the folder until then.
+    eventually("the end of killed processes", END_DEADLINE, async || {
+        let left: Vec<_> = ours.iter().filter_map(Resource::running).collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await?;
     fs::remove_dir_all(run).ok();
+    Ok(())
 }
 
 fn recorded(run: &Path) -> Vec<Resource> {

@@ -7,6 +7,6 @@ use krypton_e2e::cli::{self, Cli};
 
 // One thread: the kernel kills our children when the thread that started them ends, and the main thread ends last.
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
     cli::run(Cli::parse()).await
 }

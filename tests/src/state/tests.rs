@@ -20,22 +20,22 @@ fn lives(resource: &Resource) -> bool {
     matches!(resource, Resource::Process(id) if id.is_alive())
 }
 
-#[test]
-fn takes_away_what_a_dead_owner_left() {
+#[tokio::test]
+async fn takes_away_what_a_dead_owner_left() {
     let root = tempfile::tempdir().unwrap();
     let (mut child, process) = sleeper();
     assert!(lives(&process));
     let run = RunDir::create(root.path(), DEAD).unwrap();
     run.record(&process).unwrap().keep();
     fs::write(run.path().join("some.log"), "text").unwrap();
-    sweep_below(root.path()).unwrap();
+    sweep_below(root.path()).await.unwrap();
     child.wait().unwrap();
     assert!(!lives(&process));
     assert!(!run.path().exists());
 }
 
-#[test]
-fn leaves_what_a_living_owner_holds() {
+#[tokio::test]
+async fn leaves_what_a_living_owner_holds() {
     let root = tempfile::tempdir().unwrap();
     let (mut child, process) = sleeper();
     for owner in [ProcessId::current().unwrap().to_string(), CLUSTER.to_owned()] {
@@ -43,7 +43,7 @@ fn leaves_what_a_living_owner_holds() {
         let _record = run.record(&process).unwrap();
         // A second owner, dead by now, wanted the same thing for a moment.
         RunDir::create(root.path(), DEAD).unwrap().record(&process).unwrap().keep();
-        sweep_below(root.path()).unwrap();
+        sweep_below(root.path()).await.unwrap();
         assert!(lives(&process), "{owner}");
         assert!(run.path().exists(), "{owner}");
         assert!(!root.path().join(DEAD).exists(), "{owner}");
@@ -52,12 +52,12 @@ fn leaves_what_a_living_owner_holds() {
     child.wait().unwrap();
 }
 
-#[test]
-fn leaves_files_that_are_not_its_own() {
+#[tokio::test]
+async fn leaves_files_that_are_not_its_own() {
     let root = tempfile::tempdir().unwrap();
     let other = root.path().join("somebody-elses");
     fs::create_dir(&other).unwrap();
-    sweep_below(root.path()).unwrap();
+    sweep_below(root.path()).await.unwrap();
     assert!(other.exists());
 }
 

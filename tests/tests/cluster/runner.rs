@@ -25,14 +25,20 @@ struct Runner {
 
 impl Runner {
     fn start(script: &str) -> Self {
+        Self::start_with(&["run", "--", "sh", "-c", script])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         // Short: the paths of Unix sockets are.
         let temporary = tempfile::Builder::new().prefix("tb").tempdir_in("/tmp").unwrap();
-        let process = Program::new("krypton-testbed", TESTBED)
-            .args(["run", "--", "sh", "-c", script])
-            .env("TMPDIR", temporary.path())
-            .start(RunDir::of_this_process().unwrap())
-            .unwrap();
+        let process = testbed(args, temporary.path());
         Self { process, temporary }
+    }
+
+    /// Runs another command on the same state folder to its end, which must be a good one.
+    async fn then(&self, args: &[&str]) {
+        let mut next = testbed(args, self.temporary.path());
+        assert!(next.ended(SOON).await.unwrap().success());
     }
 
     /// Waits until the command printed `line`.
@@ -57,6 +63,20 @@ impl Runner {
         let pid = i32::try_from(self.process.pid()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // A standing cluster is meant to outlive us; a failed test is not.
+        for process in self.folder().iter().flat_map(|folder| processes(folder)) {
+            process.kill_group();
+        }
+    }
+}
+
+fn testbed(args: &[&str], temporary: &Path) -> Running {
+    let program = Program::new("krypton-testbed", TESTBED).args(args).env("TMPDIR", temporary);
+    program.start(RunDir::of_this_process().unwrap()).unwrap()
 }
 
 /// The processes that a run folder has on record.
@@ -126,10 +146,27 @@ async fn what_a_killed_runner_leaves_is_swept_by_the_next_start() {
     all_gone(&processes).await;
     assert!(folder.exists(), "nobody was there to delete it");
 
-    let next = Program::new("krypton-testbed", TESTBED)
-        .args(["can", "cluster"])
-        .env("TMPDIR", runner.temporary.path())
-        .start(RunDir::of_this_process().unwrap());
-    assert!(next.unwrap().ended(SOON).await.unwrap().success());
+    runner.then(&["can", "cluster"]).await;
+    assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn a_standing_cluster_outlives_its_starter_and_ends_when_told() {
+    let mut runner = Runner::start_with(&["up"]);
+    assert!(runner.process.ended(START_DEADLINE).await.unwrap().success());
+    let folder = runner.folder().unwrap();
+    let said = runner.process.log().read().unwrap();
+    let export = format!("export KUBECONFIG={}/kubeconfig", folder.display());
+    assert!(said.lines().any(|line| line == export), "{said}");
+    let processes = processes(&folder);
+    assert_eq!(processes.len(), 3);
+
+    // Neither a sweep nor a second `up` touches it.
+    runner.then(&["can", "cluster"]).await;
+    runner.then(&["up"]).await;
+    assert!(processes.iter().all(|process| process.is_alive()));
+
+    runner.then(&["down"]).await;
+    assert!(!processes.iter().any(|process| process.is_alive()));
     assert!(!folder.exists());
 }
