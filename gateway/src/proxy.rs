@@ -42,6 +42,9 @@ use ctx::{Agent, CallCtx};
 use error::{AgentName, CallError, Outcome};
 use headers::{AllowedHosts, Facts, TrustedProxies};
 
+/// How long after its `maxDuration` an HTTP/2 call that is still unanswered may be answered with that.
+const LATE_ANSWER: Duration = Duration::from_secs(1);
+
 /// How the gateway treats calls, as set by its flags.
 #[derive(Debug, Clone)]
 pub struct CallPolicy {
@@ -196,7 +199,11 @@ impl Gateway {
         let silence = is_unanswered_upgrade.then(|| now + agent.view.route().timeouts.timeout);
         // HTTP/2 has no read timeout of its own either.
         let upload = (ctx.is_h2 && !session.is_body_done()).then(|| now + self.policy.upload_timeout);
-        ctx.watch.set_deadline([agent.deadline, silence, upload].into_iter().flatten().min());
+        // Nor can it be interrupted, only dropped: before the answer that is left to the agent's read timeout.
+        let is_answerable = ctx.is_h2 && ctx.status.is_none();
+        let whole =
+            agent.deadline.and_then(|at| if is_answerable { at.checked_add(LATE_ANSWER) } else { Some(at) });
+        ctx.watch.set_deadline([whole, silence, upload].into_iter().flatten().min());
     }
 
     async fn answer_here(

@@ -51,12 +51,13 @@ pub(super) fn choose(
     upstream.connected = false;
     upstream.body_sent = 0;
     let route = agent.view.route();
-    let silence = (!session.is_upgrade_req()).then_some(route.timeouts.timeout);
     let left = agent.deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+    let within = |limit: Duration| left.map_or(limit, |left| left.min(limit));
     let dial = Dial {
         app_protocol: route.app_protocol,
-        connect: left.map_or(connect, |left| left.min(connect)),
-        silence,
+        connect: within(connect),
+        // A silence to the call's own deadline ends it with an answer, also where an interruption cannot.
+        silence: (!session.is_upgrade_req()).then(|| within(route.timeouts.timeout)),
         fresh,
     };
     let peer = peer(&endpoint, dial);
@@ -119,11 +120,11 @@ pub(super) fn reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Erro
 
 fn upstream_reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Error) -> CallError {
     match fault.etype() {
+        ConnectTimedout | ReadTimedout | WriteTimedout if ctx.is_overdue() => CallError::MaxDuration,
         ConnectTimedout => CallError::UpstreamConnectTimeout,
         ConnectRefused | ConnectNoRoute | ConnectError | BindError | SocketError => {
             CallError::UpstreamRefused
         }
-        ReadTimedout | WriteTimedout if ctx.is_overdue() => CallError::MaxDuration,
         // The agent waits for a client that does not send: the silence is not the agent's.
         ReadTimedout if !session.is_body_done() => CallError::ClientStalled,
         ReadTimedout | WriteTimedout => CallError::UpstreamTimeout,
