@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod client;
+pub(crate) mod h2;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
