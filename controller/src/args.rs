@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use ipnet::IpNet;
 use krypton_discovery::is_dns_label;
-use log::LevelFilter;
+use krypton_logging::LogArgs;
 
 use crate::object::Scope;
 
@@ -16,49 +16,34 @@ use crate::object::Scope;
 pub struct Args {
     /// Read Agents, EndpointSlices and Services from the YAML and JSON files in this folder and follow its
     /// changes, instead of watching the Kubernetes API. Endpoints on this machine (loopback) are allowed then
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces"])]
+    #[arg(long, env = "KRYPTON_MANIFESTS", value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces"])]
     pub manifests: Option<PathBuf>,
 
     /// How to reach the Kubernetes API. Without it: the file that KUBECONFIG names, else ~/.kube/config, else
     /// the service account of the pod
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "KRYPTON_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Watch this namespace only; may be given several times. Without it: all namespaces
-    #[arg(long = "namespace", value_name = "NAME", value_parser = parse_namespace)]
+    /// Watch this namespace only; may be given several times, or as a list with commas. Without it: all namespaces
+    #[arg(long = "namespace", env = "KRYPTON_NAMESPACE", value_name = "NAME", value_delimiter = ',', value_parser = parse_namespace)]
     pub namespaces: Vec<String>,
 
     /// Where gateways connect. Port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    #[arg(long, env = "KRYPTON_DISCOVERY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub discovery_listen: SocketAddr,
 
     /// Where /healthz, /readyz, /metrics and /debug are served. Port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
+    #[arg(long, env = "KRYPTON_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
     pub admin_listen: SocketAddr,
 
     /// Networks that no endpoint may be in, e.g. the nodes' own; separated by commas. Link-local, multicast and
     /// metadata addresses are always refused
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, env = "KRYPTON_DENY_CIDRS", value_name = "CIDR", value_delimiter = ',')]
     pub deny_cidrs: Vec<IpNet>,
 
-    /// The form of the log: auto is text on a terminal and JSON lines otherwise
-    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
-    pub log_format: LogFormat,
-
-    /// How much is logged: off, error, warn, info, debug or trace. RUST_LOG says it by module
-    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
-    pub log_level: LevelFilter,
-}
-
-/// The form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
-    /// Text on a terminal, JSON lines otherwise.
-    Auto,
+    /// What is logged, and how
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 // === impl Args ===
@@ -98,14 +83,24 @@ mod tests {
         let args = parse(&[]).unwrap();
         assert_eq!(args.discovery_listen, "127.0.0.1:9090".parse().unwrap());
         assert_eq!(args.admin_listen, "127.0.0.1:8082".parse().unwrap());
-        assert_eq!((args.log_format, args.log_level), (LogFormat::Auto, LevelFilter::Info));
         assert_eq!(args.scopes(), [Scope::AllNamespaces]);
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_of_its_name() {
+        use clap::CommandFactory as _;
+        for flag in Args::command().get_arguments() {
+            let Some(long) = flag.get_long() else { continue };
+            let variable = format!("KRYPTON_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(flag.get_env(), Some(variable.as_ref()), "--{long}");
+        }
     }
 
     #[test]
     fn namespaces_and_networks_may_be_several() {
         let args = parse(&["--namespace", "b", "--namespace", "a", "--namespace", "b"]).unwrap();
         assert_eq!(args.scopes(), [Scope::Namespace("a".into()), Scope::Namespace("b".into())]);
+        assert_eq!(parse(&["--namespace", "b,a"]).unwrap().scopes(), args.scopes());
         let args = parse(&["--deny-cidrs", "10.0.0.0/8,fd00::/8"]).unwrap();
         assert_eq!(args.deny_cidrs.len(), 2);
     }

@@ -17,7 +17,6 @@ pub mod app;
 pub mod args;
 pub mod discovery;
 pub mod index;
-pub mod logging;
 pub mod metrics;
 pub mod object;
 pub mod snapshot;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use krypton_discovery::EndpointPolicy;
+use log::LevelFilter;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::net::TcpListener;
@@ -38,6 +39,9 @@ const UPSTREAM_POOL: usize = 16_384;
 
 /// How long the last access lines may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// Pingora warns of what single clients and pods do; the access log and the metrics tell that, in bounds.
+const QUIET: [krypton_logging::Quiet; 1] = [("pingora", LevelFilter::Error)];
 
 /// A gateway that holds its ports.
 pub struct App {
@@ -278,7 +282,7 @@ fn unasked(
 /// # Errors
 /// The gateway could not start, or a part of it ended unasked.
 pub fn main(args: Args) -> anyhow::Result<()> {
-    crate::logging::init(&args.log);
+    krypton_logging::init(&args.log, &QUIET);
     // One descriptor a client and one a pod: the soft limit of 1,024 would be the first to be met.
     rlimit::increase_nofile_limit(u64::MAX).ok();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ipnet::IpNet;
+use krypton_logging::LogArgs;
 
 /// Routes /v1/agents/{namespace}/{name}/... to the agent's pods, as the controller tells.
 ///
@@ -93,7 +94,7 @@ pub struct Args {
 
     /// What is logged, and how
     #[command(flatten)]
-    pub log: crate::logging::LogArgs,
+    pub log: LogArgs,
 }
 
 /// `10s`, `1m 30s`, `250ms`.
@@ -121,6 +122,16 @@ mod tests {
     fn the_command_is_well_formed() {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_of_its_name() {
+        use clap::CommandFactory as _;
+        for flag in Args::command().get_arguments() {
+            let Some(long) = flag.get_long() else { continue };
+            let variable = format!("KRYPTON_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(flag.get_env(), Some(variable.as_ref()), "--{long}");
+        }
     }
 
     #[test]

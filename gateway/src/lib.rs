@@ -15,7 +15,6 @@ pub mod app;
 pub mod args;
 pub mod balance;
 pub mod discovery;
-pub mod logging;
 pub mod metrics;
 pub mod path;
 pub mod proxy;
