@@ -219,3 +219,6 @@ impl EndpointView {
         Self { address: endpoint.address().to_string(), pod_uid: endpoint.pod_uid().map(ToString::to_string) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use krypton_discovery::EndpointPolicy;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -102,38 +102,24 @@ impl App {
         let (snapshots, newest) = watch::channel(None);
 
         let policy = EndpointPolicy { allow_loopback: manifests.is_some(), deny: deny_cidrs };
-        let (scopes, source): (_, Part) = if let Some(folder) = manifests {
+        let (scopes, source) = if let Some(folder) = manifests {
             let source = Manifests::open(&folder, policy, events, sources.clone()).context("--manifests")?;
-            (vec![Scope::AllNamespaces], Box::pin(async { Ok(source.run().await?) }))
+            (vec![Scope::AllNamespaces], part(source.run()))
         } else {
             let client = build_client(kubeconfig.as_deref()).await.context("no way to the Kubernetes API")?;
-            let source = KubeSource::new(client, policy, events, sources.clone());
-            let watched = scopes.clone();
-            (
-                scopes,
-                Box::pin(async move {
-                    source.run(&watched).await;
-                    Ok(())
-                }),
-            )
+            let source = KubeSource::new(client, scopes.clone(), policy, events, sources.clone());
+            (scopes, endless_part(source.run()))
         };
         let index = Index::new(&scopes);
         let indexer = indexer::run(index, received, snapshots, sources.clone(), Arc::clone(&metrics));
         let discovery = Discovery::new(newest.clone(), metrics, Limits::default(), shutdown.clone());
         let gateways = discovery.gateways().clone();
         let admin = Admin { snapshots: newest, sources, gateways, registry: Arc::new(registry) };
-        let admin = admin.serve(admin_listener, shutdown.clone());
-        let parts: Vec<(_, Part)> = vec![
+        let parts = vec![
             ("source", source),
-            (
-                "index",
-                Box::pin(async {
-                    indexer.await;
-                    Ok(())
-                }),
-            ),
-            ("discovery", Box::pin(async { Ok(discovery.serve(discovery_listener).await?) })),
-            ("admin", Box::pin(async { Ok(admin.await?) })),
+            ("index", endless_part(indexer)),
+            ("discovery", part(discovery.serve(discovery_listener))),
+            ("admin", part(admin.serve(admin_listener, shutdown.clone()))),
         ];
         Ok(Self { bound: Bound { discovery: discovery_bound, admin: admin_bound }, parts, shutdown })
     }
@@ -151,33 +137,46 @@ impl App {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut parts = JoinSet::new();
         for (name, part) in self.parts {
-            parts.spawn(async move { (name, part.await) });
-        }
-        let ended = tokio::select! {
-            () = self.shutdown.cancelled() => None,
-            ended = parts.join_next() => ended,
-        };
-        match ended {
-            // Servers end with the shutdown; the source and the index have nothing to finish.
-            None => {
-                let servers = async {
-                    let mut left = 2;
-                    while left > 0
-                        && let Some(ended) = parts.join_next().await
-                    {
-                        let (name, result) = ended.context("a part panicked")?;
-                        result.with_context(|| format!("{name} did not end well"))?;
-                        left -= usize::from(matches!(name, "discovery" | "admin"));
-                    }
-                    Ok(())
+            let shutdown = self.shutdown.clone();
+            parts.spawn(async move {
+                // Servers end by themselves, in order; the source and the index have nothing to finish.
+                let result = match name {
+                    "discovery" | "admin" => part.await,
+                    _ => shutdown.run_until_cancelled(part).await.unwrap_or(Ok(())),
                 };
-                tokio::time::timeout(STOP, servers).await.unwrap_or(Ok(()))
+                (name, result)
+            });
+        }
+        let supervised = async {
+            while let Some(ended) = parts.join_next().await {
+                let (name, result) = ended.context("a part panicked")?;
+                result.with_context(|| format!("{name} ended"))?;
+                if !self.shutdown.is_cancelled() {
+                    bail!("{name} ended, which it never should");
+                }
             }
-            Some(Ok((name, Ok(())))) => bail!("{name} ended, which it never should"),
-            Some(Ok((name, Err(error)))) => Err(error.context(format!("{name} ended"))),
-            Some(Err(panic)) => Err(anyhow!(panic).context("a part panicked")),
+            Ok(())
+        };
+        let overdue = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(STOP).await;
+        };
+        tokio::select! {
+            result = supervised => result,
+            () = overdue => Ok(()),
         }
     }
+}
+
+fn part<E: Into<anyhow::Error>>(future: impl Future<Output = Result<(), E>> + Send + 'static) -> Part {
+    Box::pin(async { future.await.map_err(Into::into) })
+}
+
+fn endless_part(future: impl Future<Output = ()> + Send + 'static) -> Part {
+    Box::pin(async {
+        future.await;
+        Ok(())
+    })
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
@@ -187,3 +186,6 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, S
     let bound = listener.local_addr().with_context(|| format!("{flag} {address}"))?;
     Ok((listener, bound))
 }
+
+#[cfg(test)]
+mod tests;

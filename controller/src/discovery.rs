@@ -4,7 +4,7 @@
 //! session's, and never keeps a gateway's messages: one response travels at a time, and a slow gateway finds the
 //! newest snapshot when it comes back.
 //!
-//! 1. The gateway says who it is and what it holds, within [`Limits::answer_timeout`].
+//! 1. The gateway says who it is and what it holds, within [`Limits::hello_timeout`].
 //! 2. The task waits for the first snapshot, then for each newer one, and sends what the session gives.
 //! 3. A gateway that leaves a response unanswered for [`Limits::answer_timeout`] is dropped; one whose connection
 //!    is dead goes with its HTTP/2 pings.
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-pub use gateways::{GatewayStatus, Gateways, TooManyGateways};
+pub use gateways::{Connected, GatewayStatus, Gateways, TooManyGateways};
 
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
@@ -48,7 +48,9 @@ pub struct Limits {
     pub held: usize,
     /// Bytes of one message from a gateway.
     pub message_bytes: usize,
-    /// How long a gateway may take for its first message, and for each answer.
+    /// How long a gateway may take for its first message.
+    pub hello_timeout: Duration,
+    /// How long it may take for each answer.
     pub answer_timeout: Duration,
 }
 
@@ -67,12 +69,14 @@ pub struct Discovery {
 
 impl Default for Limits {
     /// 1,000 gateways; 262,144 resources, above what a table of 100,000 agents needs; messages of 32 MiB, which
-    /// hold as many names; 60 s.
+    /// hold as many names; 10 s
+    /// for the first message and 60 s for an answer.
     fn default() -> Self {
         Self {
             gateways: 1_000,
             held: 1 << 18,
             message_bytes: 32 << 20,
+            hello_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_mins(1),
         }
     }
@@ -154,3 +158,6 @@ impl RouteDiscovery for Discovery {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,3 +150,6 @@ fn list_of(event: &SourceEvent) -> Option<(Kind, Scope)> {
     };
     Some((kind, scope.clone()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,15 +17,17 @@ const LISTED_REJECTIONS: usize = 20;
 /// Every connected gateway. Cheap to clone. The list's owner; streams enter and leave through it.
 #[derive(Debug, Clone)]
 pub struct Gateways {
-    streams: Arc<watch::Sender<Streams>>,
+    connected: watch::Sender<Connected>,
     limit: usize,
     metrics: Arc<Metrics>,
 }
 
+/// The gateways connected at one moment.
 #[derive(Debug, Default)]
-struct Streams {
-    next: u64,
-    connected: BTreeMap<u64, GatewayStatus>,
+pub struct Connected {
+    /// By stream, in the order in which they came: a gateway that reconnects may be there twice for a while.
+    streams: BTreeMap<u64, GatewayStatus>,
+    newest: u64,
 }
 
 /// How far one gateway is.
@@ -60,7 +62,7 @@ pub struct TooManyGateways(pub usize);
 #[derive(Debug)]
 pub(super) struct Membership {
     gateways: Gateways,
-    id: u64,
+    stream: u64,
 }
 
 // === impl Gateways ===
@@ -69,39 +71,50 @@ impl Gateways {
     /// An empty list that takes `limit` gateways.
     #[must_use]
     pub(super) fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
-        Self { streams: Arc::new(watch::Sender::default()), limit, metrics }
+        Self { connected: watch::Sender::default(), limit, metrics }
     }
 
     /// The list.
     #[must_use]
     pub fn list(&self) -> Vec<GatewayStatus> {
-        self.streams.borrow().connected.values().cloned().collect()
+        self.connected.borrow().streams.values().cloned().collect()
     }
 
+    /// A reader that can wait for changes.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Connected> {
+        self.connected.subscribe()
+    }
+
+    pub(super) fn join(&self, status: GatewayStatus) -> Result<Membership, TooManyGateways> {
+        let mut stream = None;
+        self.connected.send_if_modified(|connected| {
+            if connected.streams.len() < self.limit {
+                connected.newest += 1;
+                connected.streams.insert(connected.newest, status);
+                stream = Some(connected.newest);
+                self.metrics.set_gateways(connected.len());
+            }
+            stream.is_some()
+        });
+        let stream = stream.ok_or(TooManyGateways(self.limit))?;
+        Ok(Membership { gateways: self.clone(), stream })
+    }
+}
+
+// === impl Connected ===
+
+impl Connected {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.streams.borrow().connected.len()
+        self.streams.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(super) fn join(&self, status: GatewayStatus) -> Result<Membership, TooManyGateways> {
-        let mut id = None;
-        self.streams.send_if_modified(|streams| {
-            if streams.connected.len() < self.limit {
-                streams.next += 1;
-                streams.connected.insert(streams.next, status);
-                id = Some(streams.next);
-            }
-            id.is_some()
-        });
-        self.metrics.set_gateways(self.len());
-        id.map(|id| Membership { gateways: self.clone(), id }).ok_or(TooManyGateways(self.limit))
+        self.streams.is_empty()
     }
 }
 
@@ -110,8 +123,8 @@ impl Gateways {
 impl Membership {
     /// Writes down how far the gateway is.
     pub(super) fn update(&self, session: &Session) {
-        self.gateways.streams.send_modify(|streams| {
-            let Some(status) = streams.connected.get_mut(&self.id) else { return };
+        self.gateways.connected.send_modify(|connected| {
+            let Some(status) = connected.streams.get_mut(&self.stream) else { return };
             status.held = session.held();
             status.generation = session.complete_generation();
             status.rejected = session.rejected().count();
@@ -123,10 +136,10 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.gateways.streams.send_modify(|streams| {
-            streams.connected.remove(&self.id);
+        self.gateways.connected.send_modify(|connected| {
+            connected.streams.remove(&self.stream);
+            self.gateways.metrics.set_gateways(connected.len());
         });
-        self.gateways.metrics.set_gateways(self.gateways.len());
     }
 }
 

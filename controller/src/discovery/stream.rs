@@ -66,7 +66,7 @@ impl Stream {
         &self,
         requests: &mut Streaming<DeltaRoutesRequest>,
     ) -> Result<(String, Session, Membership), End> {
-        let first = timeout(self.limits.answer_timeout, requests.message());
+        let first = timeout(self.limits.hello_timeout, requests.message());
         let first = first.await.map_err(|_| Status::deadline_exceeded("no first message in time"))??;
         let DeltaRoutesRequest { node, initial_resource_versions: held, .. } = first.ok_or(End::Left)?;
         let node = node.filter(|node| !node.id.is_empty());

@@ -46,7 +46,7 @@ impl AgentObject {
     }
 
     /// The route, without endpoints and ClusterIP.
-    pub(super) fn template(&self) -> &Route {
+    pub(crate) fn template(&self) -> &Route {
         &self.template
     }
 }

@@ -149,3 +149,6 @@ fn convert(
     let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref()).map(Into::into);
     Ok(Endpoint::new(SocketAddr::new(ip, port), uid)?)
 }
+
+#[cfg(test)]
+mod tests;

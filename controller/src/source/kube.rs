@@ -61,6 +61,7 @@ pub enum KubeError {
 #[derive(Clone)]
 pub struct KubeSource {
     client: Client,
+    scopes: Vec<Scope>,
     policy: EndpointPolicy,
     events: mpsc::Sender<SourceEvent>,
     sources: Sources,
@@ -118,20 +119,21 @@ pub async fn build_client(kubeconfig: Option<&Path>) -> Result<Client, KubeError
 // === impl KubeSource ===
 
 impl KubeSource {
-    /// A source that reads through `client`.
+    /// A source that reads `scopes` through `client`.
     #[must_use]
     pub fn new(
         client: Client,
+        scopes: Vec<Scope>,
         policy: EndpointPolicy,
         events: mpsc::Sender<SourceEvent>,
         sources: Sources,
     ) -> Self {
-        Self { client, policy, events, sources }
+        Self { client, scopes, policy, events, sources }
     }
 
-    /// Follows every kind in each of `scopes` until the index is gone.
-    pub async fn run(self, scopes: &[Scope]) {
-        let watches = scopes.iter().map(|scope| async {
+    /// Follows every kind in each scope until the index is gone.
+    pub async fn run(self) {
+        let watches = self.scopes.iter().map(|scope| async {
             let agents = self.watch::<Agent, _>(Kind::Agent, scope, None, fold::agent, SourceEvent::Agents);
             let slices = self.watch::<EndpointSlice, _>(
                 Kind::EndpointSlice,

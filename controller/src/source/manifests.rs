@@ -160,3 +160,6 @@ impl Manifests {
 fn restarted<T: Clone>(objects: &[T]) -> Change<T> {
     Change::Restarted { scope: Scope::AllNamespaces, objects: objects.to_vec(), refused: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,6 @@ fn version_of(object: &DynamicObject) -> (String, String) {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     (text(&object.metadata.uid), text(&object.metadata.resource_version))
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,3 +116,6 @@ fn file_problem(path: &Path, position: Position, reason: String) -> FileProblem 
     let Position { document, line, column } = position;
     FileProblem { file: path.to_owned(), document, line, column, reason }
 }
+
+#[cfg(test)]
+mod tests;

@@ -267,3 +267,6 @@ fn decode<T: DeserializeOwned>(object: Value) -> Result<T, String> {
 fn shortened(reason: &str) -> String {
     reason[..reason.floor_char_boundary(MAX_REASON_BYTES)].to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,3 +182,6 @@ fn changed_at(metadata: &Metadata) -> Option<SystemTime> {
     let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
 }
+
+#[cfg(test)]
+mod tests;
