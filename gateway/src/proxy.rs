@@ -14,6 +14,7 @@ mod ctx;
 pub mod error;
 pub mod headers;
 pub mod peer;
+mod progress;
 mod respond;
 mod upstream;
 
@@ -27,7 +28,6 @@ use http::{HeaderValue, Method, Version};
 use krypton_discovery::UpstreamHost;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
@@ -181,6 +181,9 @@ impl Gateway {
         session.set_read_timeout(Some(self.policy.upload_timeout));
         session.set_write_timeout(Some(self.policy.client_write_timeout));
         session.set_total_drain_timeout(Some(self.policy.upload_timeout));
+        // RFC 9110 §15.2: HTTP/1.0 knows no 1xx.
+        let is_old = session.req_header().version < Version::HTTP_11;
+        session.set_ignore_info_resp(is_old);
         if self.drain.is_draining() {
             session.set_keepalive(None);
         }
@@ -198,12 +201,23 @@ impl Gateway {
         let is_unanswered_upgrade = ctx.status.is_none() && session.is_upgrade_req();
         let silence = is_unanswered_upgrade.then(|| now + agent.view.route().timeouts.timeout);
         // HTTP/2 has no read timeout of its own either.
-        let upload = (ctx.is_h2 && !session.is_body_done()).then(|| now + self.policy.upload_timeout);
+        let pause = if ctx.is_answered { respond::DRAIN_TIME } else { self.policy.upload_timeout };
+        let upload = (ctx.is_h2 && !session.is_body_done()).then(|| now + pause);
         // Nor can it be interrupted, only dropped: before the answer that is left to the agent's read timeout.
         let is_answerable = ctx.is_h2 && ctx.status.is_none();
         let whole =
             agent.deadline.and_then(|at| if is_answerable { at.checked_add(LATE_ANSWER) } else { Some(at) });
         ctx.watch.set_deadline([whole, silence, upload].into_iter().flatten().min());
+    }
+
+    /// The agent's answer is whole. If it did not wait for the upload's end, the rest is only taken as long as
+    /// it keeps coming.
+    fn answer_ends(&self, session: &mut Session, ctx: &mut CallCtx) {
+        ctx.is_answered = true;
+        if !session.is_body_done() {
+            session.set_read_timeout(Some(respond::DRAIN_TIME));
+            self.set_deadline(session, ctx);
+        }
     }
 
     async fn answer_here(
@@ -364,7 +378,12 @@ impl ProxyHttp for Gateway {
         }
         if session.req_header().version < Version::HTTP_11 && !ctx.is_h2 {
             // HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
-            answer.remove_header(&TRANSFER_ENCODING);
+            if answer.remove_header(&TRANSFER_ENCODING).is_some() {
+                session.set_keepalive(None);
+            }
+        }
+        if progress::ends_with_header(&ctx.method, answer) {
+            self.answer_ends(session, ctx);
         }
         if self.drain.is_draining() {
             session.set_keepalive(None);
@@ -374,12 +393,15 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        is_end: bool,
         ctx: &mut CallCtx,
     ) -> pingora::Result<Option<Duration>> {
         ctx.bytes_out += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if is_end {
+            self.answer_ends(session, ctx);
+        }
         Ok(None)
     }
 
@@ -401,14 +423,19 @@ impl ProxyHttp for Gateway {
         error: &pingora::Error,
         ctx: &mut CallCtx,
     ) -> FailToProxy {
+        if ctx.is_answered && upstream::is_end_of_upload(error) {
+            // The client has its whole answer, and does not go on with the upload that is behind it.
+            ctx.outcome = Some(Outcome::Ok);
+            return FailToProxy { error_code: ctx.status.unwrap_or_default(), can_reuse_downstream: false };
+        }
         let reason = match ctx.error.take() {
             Some(reason) => reason,
             None => upstream::reason(session, ctx, error),
         };
         let disposition = reason.disposition();
         ctx.outcome = Some(disposition.outcome);
-        if session.response_written().is_some() {
-            if reason == CallError::ShuttingDown && end_cleanly(session).await {
+        if progress::has_begun(session) {
+            if reason == CallError::ShuttingDown && progress::end_cleanly(session).await {
                 ctx.outcome = Some(Outcome::Drained);
             } else {
                 // Never a clean end that looks like success.
@@ -430,6 +457,9 @@ impl ProxyHttp for Gateway {
         if ctx.error.is_none() && error.is_none() && session.was_upgraded() {
             ctx.outcome = Some(Outcome::Ok);
         }
+        if ctx.is_answered && error.is_none() && !ctx.is_h2 {
+            respond::drain_rest(session).await;
+        }
     }
 
     /// Every failed call has its access line; Pingora's own would be a second one, and not bounded.
@@ -446,15 +476,4 @@ impl ProxyHttp for Gateway {
     ) -> bool {
         true
     }
-}
-
-/// Ends a standing stream as if the agent had ended it. Whether that could be done.
-async fn end_cleanly(session: &mut Session) -> bool {
-    if session.was_upgraded() {
-        return true;
-    }
-    let is_delimited_by_us = session
-        .response_written()
-        .is_some_and(|answer| !answer.headers.contains_key(http::header::CONTENT_LENGTH));
-    is_delimited_by_us && session.response_duplex_vec(vec![HttpTask::Done]).await.is_ok()
 }

@@ -38,6 +38,8 @@ pub struct CallCtx {
     /// Of the answer that was begun; `None` until then.
     pub(super) status: Option<u16>,
     pub(super) first_byte: Option<Duration>,
+    /// Whether the agent's answer is whole.
+    pub(super) is_answered: bool,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     /// Not to be counted or logged: a probe.
@@ -103,6 +105,7 @@ impl CallCtx {
             outcome: None,
             status: None,
             first_byte: None,
+            is_answered: false,
             bytes_in: 0,
             bytes_out: 0,
             is_probe: false,
@@ -132,6 +135,7 @@ impl CallCtx {
         }
         // The future was dropped in the middle.
         match self.watch.interrupt() {
+            Some(Interrupt::Deadline) if self.is_answered => Outcome::Ok,
             Some(Interrupt::Deadline) if self.is_overdue() => Outcome::MaxDuration,
             Some(Interrupt::Deadline) => Outcome::ClientStalled,
             Some(Interrupt::Drain) | None => Outcome::Shutdown,

@@ -18,7 +18,7 @@ const SMALL_UPLOAD: usize = 256 * 1024;
 /// has our answer, before the kernel resets the connection. Nothing of it is kept.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 /// How long that may take.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Headers of an answer of ours.
 const HEADERS: usize = 6;
 
@@ -95,6 +95,14 @@ impl Upload {
             Some(length) if length <= SMALL_UPLOAD => Self::Small,
             Some(_) | None => Self::Large,
         }
+    }
+}
+
+/// Reads on after an answer that did not wait for the upload's end, so that the client gets to read it.
+pub(super) async fn drain_rest(session: &mut Session) {
+    match Upload::of(session) {
+        Upload::Small | Upload::Large => drain(session).await,
+        Upload::None | Upload::Held => {}
     }
 }
 

@@ -118,6 +118,11 @@ pub(super) fn reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Erro
     }
 }
 
+/// Whether `fault` is that the client sends no more.
+pub(super) fn is_end_of_upload(fault: &pingora::Error) -> bool {
+    fault.esource() == &ErrorSource::Downstream && !matches!(fault.etype(), WriteError | WriteTimedout)
+}
+
 fn upstream_reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Error) -> CallError {
     match fault.etype() {
         ConnectTimedout | ReadTimedout | WriteTimedout if ctx.is_overdue() => CallError::MaxDuration,
