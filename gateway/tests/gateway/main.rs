@@ -1,5 +1,6 @@
 //! The gateway over real sockets: a fixed table, scripted agents, byte-exact clients.
 
 mod calls;
+mod h2c;
 mod http2;
 mod support;

@@ -11,6 +11,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::{DEADLINE, spawn};
@@ -40,6 +41,9 @@ pub(crate) struct H2Answer {
 pub(crate) struct H2Agent {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// Those that are open: it closes them when it is told.
+    open: watch::Sender<usize>,
+    close: Arc<Notify>,
 }
 
 /// Waits for what a test expects, with a deadline.
@@ -105,8 +109,15 @@ impl H2Call {
     /// # Errors
     /// The stream was reset, or the connection ended.
     pub(crate) async fn answer(self) -> Result<H2Answer, h2::Error> {
-        let (head, body) = soon("an answer", self.answer).await?.into_parts();
-        Ok(H2Answer { status: head.status.as_u16(), headers: head.headers, body })
+        // An unfinished upload is given up only when the answer's head is here.
+        let Self { answer, upload: _upload } = self;
+        head(answer).await
+    }
+
+    /// Both halves, to use at once.
+    pub(crate) fn split(self) -> (SendStream<Bytes>, impl Future<Output = Result<H2Answer, h2::Error>>) {
+        let Self { answer, upload } = self;
+        (upload, head(answer))
     }
 
     /// Resets the stream.
@@ -170,6 +181,11 @@ impl H2Answer {
     }
 }
 
+async fn head(answer: ResponseFuture) -> Result<H2Answer, h2::Error> {
+    let (head, body) = soon("an answer", answer).await?.into_parts();
+    Ok(H2Answer { status: head.status.as_u16(), headers: head.headers, body })
+}
+
 // === impl H2Agent ===
 
 impl H2Agent {
@@ -182,25 +198,47 @@ impl H2Agent {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let connections = Arc::new(AtomicUsize::new(0));
-        let (counted, script) = (Arc::clone(&connections), Arc::new(script));
+        let (open, close) = (watch::Sender::new(0), Arc::new(Notify::new()));
+        let agent = Self { address, connections, open, close };
+        let (counted, script) = (Arc::clone(&agent.connections), Arc::new(script));
+        let (open, close) = (agent.open.clone(), Arc::clone(&agent.close));
         spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
-                let script = Arc::clone(&script);
+                open.send_modify(|open| *open += 1);
+                let (script, open, close) = (Arc::clone(&script), open.clone(), Arc::clone(&close));
                 spawn(async move {
-                    let mut connection = h2::server::handshake(tcp).await.expect("the gateway speaks HTTP/2");
-                    while let Some(Ok((request, respond))) = connection.accept().await {
-                        spawn(script(request, respond));
+                    tokio::select! {
+                        () = close.notified() => {}
+                        () = serve(tcp, &*script) => {}
                     }
+                    open.send_modify(|open| *open -= 1);
                 });
             }
         });
-        Self { address, connections }
+        agent
+    }
+
+    /// Closes its connections and waits until that is done.
+    pub(crate) async fn close_connections(&self) {
+        self.close.notify_waiters();
+        soon("the close", self.open.subscribe().wait_for(|open| *open == 0)).await.expect("the agent");
     }
 
     /// Connections that were accepted.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve<F, Fut>(tcp: TcpStream, script: &F)
+where
+    F: Fn(Request<RecvStream>, SendResponse<Bytes>) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let mut connection = h2::server::handshake(tcp).await.expect("the gateway speaks HTTP/2");
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        spawn(script(request, respond));
     }
 }
 
