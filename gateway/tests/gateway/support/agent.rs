@@ -18,6 +18,12 @@ pub(crate) struct ScriptedAgent {
     pub(crate) connections: Arc<AtomicUsize>,
 }
 
+/// An agent whose connections the test plays itself, one after another.
+pub(crate) struct ManualAgent {
+    pub(crate) address: SocketAddr,
+    accepted: mpsc::Receiver<Conn>,
+}
+
 /// One connection at the agent's side.
 pub(crate) struct Conn {
     pub(crate) tcp: TcpStream,
@@ -75,7 +81,56 @@ impl ScriptedAgent {
     }
 }
 
+impl ManualAgent {
+    pub(crate) async fn start() -> Self {
+        let (sender, accepted) = mpsc::channel(1024);
+        let agent = ScriptedAgent::start(move |conn| {
+            let sender = sender.clone();
+            async move { sender.send(conn).await.unwrap_or(()) }
+        })
+        .await;
+        Self { address: agent.address, accepted }
+    }
+
+    /// The next connection.
+    pub(crate) async fn accept(&mut self) -> Conn {
+        let accepted = tokio::time::timeout(DEADLINE, self.accepted.recv()).await;
+        accepted.expect("the gateway dials in time").expect("the listener lives")
+    }
+
+    /// The next connection and the first request on it.
+    pub(crate) async fn request(&mut self) -> (Conn, Request) {
+        let mut conn = self.accept().await;
+        let request = conn.expect_request().await;
+        (conn, request)
+    }
+
+    /// Whether the gateway has dialled again. Ask when the call is over.
+    pub(crate) fn was_dialled_again(&mut self) -> bool {
+        self.accepted.try_recv().is_ok()
+    }
+}
+
 impl Conn {
+    /// The next request. Panics where none comes in time.
+    pub(crate) async fn expect_request(&mut self) -> Request {
+        let request = tokio::time::timeout(DEADLINE, self.request()).await;
+        request.expect("a request comes in time").expect("a request comes before the end")
+    }
+
+    /// The next request's head. Panics where none comes in time.
+    pub(crate) async fn expect_head(&mut self) -> String {
+        let head = tokio::time::timeout(DEADLINE, self.head()).await;
+        head.expect("a head comes in time").expect("a head comes before the end")
+    }
+
+    /// Exactly these bytes come next.
+    pub(crate) async fn expect(&mut self, bytes: impl AsRef<[u8]>) {
+        let taken = tokio::time::timeout(DEADLINE, self.take(bytes.as_ref().len())).await;
+        let taken = taken.expect("bytes come in time").expect("bytes come before the end");
+        assert_eq!(String::from_utf8_lossy(&taken), String::from_utf8_lossy(bytes.as_ref()));
+    }
+
     /// The next request, `None` when the peer has closed.
     pub(crate) async fn request(&mut self) -> Option<Request> {
         let head = self.head().await?;

@@ -44,6 +44,22 @@ impl Client {
         self.tcp.write_all(bytes.as_ref()).await.expect("the gateway reads");
     }
 
+    /// Sends what may no longer be read.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.tcp.write_all(bytes.as_ref()).await.ok();
+    }
+
+    /// Exactly these bytes come next.
+    pub(crate) async fn expect(&mut self, bytes: impl AsRef<[u8]>) {
+        let taken = self.take(bytes.as_ref().len()).await;
+        assert_eq!(String::from_utf8_lossy(&taken), String::from_utf8_lossy(bytes.as_ref()));
+    }
+
+    /// Leaves with a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).expect("linger");
+    }
+
     /// `GET target` and its answer.
     pub(crate) async fn get(&mut self, target: &str) -> Answer {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
