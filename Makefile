@@ -51,7 +51,8 @@ clippy: ## Lint; a warning is an error
 
 .PHONY: doc
 doc: ## Build the API documentation; a broken link is an error
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	@# For readers of this code: module docs may link to the private items that they explain.
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
 .PHONY: deny
 deny: ## Check licences, banned and duplicate crates, sources (and advisories where their database is)
