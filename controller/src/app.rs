@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use krypton_discovery::EndpointPolicy;
+use log::LevelFilter;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +32,14 @@ use crate::source::{EVENT_CAPACITY, Sources};
 
 /// The longest that an orderly end may take.
 const STOP: Duration = Duration::from_secs(3);
+
+/// Dependencies that log each failed try, some with whole objects; the sources log each change of state instead,
+/// once.
+pub const QUIET: [krypton_logging::Quiet; 3] = [
+    ("kube_client::client", LevelFilter::Off),
+    ("kube_client::client::auth", LevelFilter::Warn),
+    ("kube_runtime::watcher", LevelFilter::Off),
+];
 
 /// The controller, ready to run.
 pub struct App {

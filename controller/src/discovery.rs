@@ -142,6 +142,10 @@ impl RouteDiscovery for Discovery {
         &self,
         request: Request<Streaming<DeltaRoutesRequest>>,
     ) -> Result<Response<Self::DeltaRoutesStream>, Status> {
+        // Streams that have not said who they are count too.
+        if self.streams.len() >= 2 * self.limits.gateways {
+            return Err(Status::resource_exhausted("too many streams"));
+        }
         let address: Option<SocketAddr> = request.remote_addr();
         // One response is outstanding at a time, and one status may follow it.
         let (responses, stream) = mpsc::channel(2);

@@ -199,6 +199,27 @@ async fn gateways_are_bounded_in_number() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_is_dropped() {
+    let limits = Limits { hello_timeout: Duration::from_millis(50), ..Limits::default() };
+    let fixture = Fixture::start(limits).await;
+    let mut client = RouteDiscoveryClient::connect(format!("http://{}", fixture.address)).await.unwrap();
+    let silent = tokio_stream::pending::<DeltaRoutesRequest>();
+    let mut stream = timeout(client.delta_routes(silent)).await.unwrap().into_inner();
+    assert_eq!(timeout(stream.message()).await.unwrap_err().code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn streams_that_say_nothing_are_bounded_in_number() {
+    let fixture = Fixture::start(Limits { gateways: 1, ..Limits::default() }).await;
+    let mut client = RouteDiscoveryClient::connect(format!("http://{}", fixture.address)).await.unwrap();
+    let silent = || tokio_stream::pending::<DeltaRoutesRequest>();
+    let _first = timeout(client.delta_routes(silent())).await.unwrap();
+    let _second = timeout(client.delta_routes(silent())).await.unwrap();
+    let third = timeout(client.delta_routes(silent())).await;
+    assert_eq!(third.unwrap_err().code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
 async fn a_gateway_that_does_not_answer_is_dropped() {
     let limits = Limits { answer_timeout: Duration::from_millis(50), ..Limits::default() };
     let fixture = Fixture::start(limits).await;

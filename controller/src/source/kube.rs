@@ -19,6 +19,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use krypton_crd::{Agent, keys};
 use krypton_discovery::EndpointPolicy;
 use kube::api::{Api, ApiResource, DynamicObject};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, InitialListStrategy};
 use kube::{Client, Resource};
 use tokio::sync::mpsc;
@@ -48,13 +49,13 @@ const STEADY: Duration = Duration::from_secs(10);
 pub enum KubeError {
     /// The file cannot be used.
     #[error("kubeconfig: {0}")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    Kubeconfig(String),
     /// Neither a kubeconfig nor a pod's service account is there.
     #[error("neither a kubeconfig nor a service account: {0}")]
-    Infer(#[from] kube::config::InferConfigError),
+    Infer(String),
     /// The settings make no client.
     #[error("client: {0}")]
-    Client(#[source] Box<kube::Error>),
+    Client(String),
 }
 
 /// The Kubernetes API as a source.
@@ -81,6 +82,7 @@ struct Watch<T> {
 }
 
 /// Why a watch was interrupted.
+#[derive(Debug, PartialEq, Eq)]
 enum Interruption {
     /// The index is gone.
     Closed,
@@ -106,14 +108,16 @@ struct Pauses {
 pub async fn build_client(kubeconfig: Option<&Path>) -> Result<Client, KubeError> {
     let mut config = match kubeconfig {
         Some(path) => {
-            let file = kube::config::Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?
+            let refuse = |error| KubeError::Kubeconfig(first_line(&error));
+            let file = Kubeconfig::read_from(path).map_err(refuse)?;
+            let options = KubeConfigOptions::default();
+            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(refuse)?
         }
-        None => kube::Config::infer().await?,
+        None => kube::Config::infer().await.map_err(|error| KubeError::Infer(first_line(&error)))?,
     };
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config).map_err(|error| KubeError::Client(Box::new(error)))
+    Client::try_from(config).map_err(|error| KubeError::Client(first_line(&error)))
 }
 
 // === impl KubeSource ===
@@ -227,7 +231,10 @@ impl<T: Record> Watch<T> {
                         return Interruption::Closed;
                     }
                 }
-                Some(Err(error)) => return self.interruption(&error, listed, &strategy),
+                Some(Err(error)) => {
+                    let may_refuse = !listed && strategy == InitialListStrategy::StreamingList;
+                    return interruption(self.kind, &error, may_refuse);
+                }
                 None => return Interruption::Failed("the watch ended".to_owned()),
             }
         }
@@ -254,26 +261,6 @@ impl<T: Record> Watch<T> {
         }
         Ok(())
     }
-
-    fn interruption(
-        &self,
-        error: &watcher::Error,
-        listed: bool,
-        strategy: &InitialListStrategy,
-    ) -> Interruption {
-        match (error, code_of(error)) {
-            (_, Some(410)) => Interruption::Gone,
-            // What a server says that knows the request but not this way of listing.
-            (_, Some(400 | 422)) if !listed && *strategy == InitialListStrategy::StreamingList => {
-                Interruption::NoStreamingLists
-            }
-            (_, Some(404)) => Interruption::Failed(format!(
-                "the API server does not know the kind {}: is its CustomResourceDefinition installed?",
-                self.kind
-            )),
-            (error, _) => Interruption::Failed(sentence(error)),
-        }
-    }
 }
 
 // === impl Pauses ===
@@ -289,6 +276,20 @@ impl Pauses {
         let longest = self.next;
         self.next = (longest * 2).min(MAX_PAUSE);
         longest.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+/// What `error` means for a watch of `kind`. `may_refuse`: the server may be saying that it does not do streaming
+/// lists, since none has come through yet.
+fn interruption(kind: Kind, error: &watcher::Error, may_refuse: bool) -> Interruption {
+    match code_of(error) {
+        Some(410) => Interruption::Gone,
+        // What a server says that knows the request but not this way of listing.
+        Some(400 | 422) if may_refuse => Interruption::NoStreamingLists,
+        Some(404) => Interruption::Failed(format!(
+            "the API server does not know the kind {kind}: is its CustomResourceDefinition installed?"
+        )),
+        _ => Interruption::Failed(sentence(error)),
     }
 }
 
@@ -329,6 +330,11 @@ fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// An error's first line. The lines after it may show parts of the file, and those hold secrets.
+fn first_line(error: &dyn std::error::Error) -> String {
+    sentence(error).lines().next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +343,22 @@ mod tests {
     fn streaming_lists_are_asked_for_where_the_server_has_them() {
         for (minor, streaming) in [("33", false), ("34", true), ("34+", true), ("36", true), ("", false)] {
             assert_eq!(strategy_for(minor) == InitialListStrategy::StreamingList, streaming, "{minor}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_server_says_what_to_do() {
+        let refused = |code: u16, may_refuse: bool| {
+            let status = kube::core::Status { code, message: "because".into(), ..Default::default() };
+            let error = watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(status)));
+            interruption(Kind::Agent, &error, may_refuse)
+        };
+        assert_eq!(refused(410, true), Interruption::Gone);
+        assert_eq!(refused(422, true), Interruption::NoStreamingLists);
+        assert_eq!(refused(400, true), Interruption::NoStreamingLists);
+        for (code, told) in [(422, "because"), (403, "because"), (404, "is its CustomResourceDefinition")] {
+            let Interruption::Failed(text) = refused(code, false) else { panic!("{code}") };
+            assert!(text.contains(told), "{code}: {text}");
         }
     }
 

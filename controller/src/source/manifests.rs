@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestsError {
     /// It cannot be looked at.
-    #[error("{}: {error}", .folder.display())]
+    #[error("{}", .folder.display())]
     Unreadable {
         /// The folder.
         folder: PathBuf,
