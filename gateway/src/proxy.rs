@@ -10,9 +10,11 @@
 //! The table is read once, in `request_filter`; everything later reads the context.
 
 mod account;
+mod admit;
 mod ctx;
 pub mod error;
 pub mod headers;
+mod limits;
 pub mod peer;
 mod progress;
 mod respond;
@@ -23,27 +25,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::Version;
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderValue, Method, Version};
-use krypton_discovery::UpstreamHost;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use tokio::time::Instant;
 
-use crate::metrics::RouteInFlight;
-use crate::path::{self, Target};
 use crate::readiness::Readiness;
-use crate::route_table::{ActiveRoute, CallKind, RouteTableHandle};
+use crate::route_table::RouteTableHandle;
 use crate::server::Drain;
 pub use account::Account;
-use ctx::{Agent, CallCtx};
-use error::{AgentName, CallError, Outcome};
-use headers::{AllowedHosts, Facts, TrustedProxies};
-
-/// How long after its `maxDuration` an HTTP/2 call that is still unanswered may be answered with that.
-const LATE_ANSWER: Duration = Duration::from_secs(1);
+use admit::Admission;
+use ctx::CallCtx;
+use error::{CallError, Outcome};
+use headers::{AllowedHosts, TrustedProxies};
 
 /// How the gateway treats calls, as set by its flags.
 #[derive(Debug, Clone)]
@@ -84,142 +80,6 @@ impl Gateway {
         Self { table, policy, readiness, drain, account }
     }
 
-    /// Everything about a call that can be decided before the agent is dialled.
-    fn admit(&self, session: &mut Session, ctx: &mut CallCtx) -> Result<Admission, CallError> {
-        let raw = std::mem::take(&mut ctx.target);
-        let admitted = self.route(session, ctx, &raw);
-        ctx.target = raw;
-        admitted
-    }
-
-    fn route(&self, session: &mut Session, ctx: &mut CallCtx, raw: &[u8]) -> Result<Admission, CallError> {
-        let (key, rest, query) = match path::split(raw) {
-            Target::Healthz => return Ok(Admission::Probe { is_good: true }),
-            Target::Readyz => return Ok(Admission::Probe { is_good: self.readiness.is_ready() }),
-            Target::Models => return Err(CallError::ModelsUnsupported),
-            Target::Unknown => return Err(CallError::NotFound),
-            Target::BadAgent => return Err(CallError::BadPath),
-            Target::Agent { key, rest, query } => (key, rest, query),
-        };
-        let request = session.req_header();
-        headers::check_connection(&request.headers)?;
-        let host = headers::host(&request.headers, request.uri.authority(), request.version)?;
-        if let Some(host) = &host
-            && !self.policy.allowed_hosts.allow(host)
-        {
-            return Err(CallError::HostNotAllowed);
-        }
-        if !self.table.has_table() {
-            return Err(CallError::NotReady);
-        }
-        let active = self.table.get(key).ok_or_else(|| CallError::UnknownAgent(AgentName(key.into())))?;
-        let is_standing = session.is_upgrade_req()
-            || (ctx.method == Method::GET && headers::accepts_event_stream(&session.req_header().headers));
-        ctx.kind = if is_standing { CallKind::Standing } else { CallKind::Call };
-        self.enter(active, ctx)?;
-        self.rewrite(session, ctx, host, (key, rest, query))?;
-        Ok(Admission::Call)
-    }
-
-    /// Puts the agent into the context, where it stays to the call's end.
-    fn enter(&self, active: Arc<ActiveRoute>, ctx: &mut CallCtx) -> Result<(), CallError> {
-        let view = active.load();
-        let max_duration = view.route().timeouts.max_duration;
-        let deadline = max_duration.and_then(|limit| ctx.started.checked_add(limit));
-        let is_off = view.route().scaled_to_zero;
-        let has_endpoint = !view.candidates(self.table.dial_mode(std::time::Instant::now())).is_empty();
-        let key = view.key().clone();
-        let running = RouteInFlight::new(Arc::clone(active.metrics()), ctx.kind);
-        ctx.agent = Some(Agent { active, view, deadline, running });
-        if is_off {
-            return Err(CallError::ScaledToZero(key));
-        }
-        if has_endpoint { Ok(()) } else { Err(CallError::NoEndpoint(key)) }
-    }
-
-    /// Makes the client's request into the one that the agent gets.
-    fn rewrite(
-        &self,
-        session: &mut Session,
-        ctx: &CallCtx,
-        host: Option<HeaderValue>,
-        (key, rest, query): (&str, &[u8], &[u8]),
-    ) -> Result<(), CallError> {
-        let Some(agent) = &ctx.agent else { return Err(CallError::Internal) };
-        let route = agent.view.route();
-        let localhost = match route.upstream_host {
-            UpstreamHost::Preserve => None,
-            UpstreamHost::Localhost => HeaderValue::try_from(format!("localhost:{}", route.port)).ok(),
-        };
-        let client = ctx.client.map(|client| client.ip());
-        let facts = Facts {
-            client,
-            trusted: client.is_some_and(|client| self.policy.trusted_proxies.contains(client)),
-            key,
-            upstream_host: localhost.as_ref(),
-            request_id: &ctx.request_id,
-        };
-        // Through `Parts`: one growth of the map instead of six, and no second map for the case of names.
-        let taken = std::mem::replace(session.req_header_mut(), placeholder()?);
-        let has_upgrade = taken.headers.contains_key(http::header::UPGRADE);
-        let mut parts: http::request::Parts = taken.into();
-        headers::prepare_request(&mut parts.headers, host, &facts);
-        debug_assert_eq!(has_upgrade, parts.headers.contains_key(http::header::UPGRADE));
-        let mut request = RequestHeader::from(parts);
-        let result = match rest {
-            [] => request.set_raw_path(&[route.invocation_path.as_str().as_bytes(), query].concat()),
-            // The two are one slice of the target, but a slice cannot say so.
-            rest if query.is_empty() => request.set_raw_path(rest),
-            rest => request.set_raw_path(&[rest, query].concat()),
-        };
-        *session.req_header_mut() = request;
-        result.map_err(|_| CallError::BadHeader)
-    }
-
-    /// Limits of the client's side, which Pingora keeps per session.
-    fn limit_client(&self, session: &mut Session, ctx: &CallCtx) {
-        session.set_read_timeout(Some(self.policy.upload_timeout));
-        session.set_write_timeout(Some(self.policy.client_write_timeout));
-        session.set_total_drain_timeout(Some(self.policy.upload_timeout));
-        // RFC 9110 §15.2: HTTP/1.0 knows no 1xx.
-        let is_old = session.req_header().version < Version::HTTP_11;
-        session.set_ignore_info_resp(is_old);
-        if self.drain.is_draining() {
-            session.set_keepalive(None);
-        }
-        if ctx.kind == CallKind::Standing {
-            ctx.watch.set_standing();
-        }
-        self.set_deadline(session, ctx);
-    }
-
-    /// The deadline that nothing in Pingora keeps: see [`crate::server::watch`].
-    fn set_deadline(&self, session: &mut Session, ctx: &CallCtx) {
-        let Some(agent) = &ctx.agent else { return };
-        let now = Instant::now();
-        // An upgrade has no read timeout, since it may be silent later; its answer may not be.
-        let is_unanswered_upgrade = ctx.status.is_none() && session.is_upgrade_req();
-        let silence = is_unanswered_upgrade.then(|| now + agent.view.route().timeouts.timeout);
-        // HTTP/2 has no read timeout of its own either.
-        let pause = if ctx.is_answered { respond::DRAIN_TIME } else { self.policy.upload_timeout };
-        let upload = (ctx.is_h2 && !session.is_body_done()).then(|| now + pause);
-        // Nor can it be interrupted, only dropped: before the answer that is left to the agent's read timeout.
-        let is_answerable = ctx.is_h2 && ctx.status.is_none();
-        let whole =
-            agent.deadline.and_then(|at| if is_answerable { at.checked_add(LATE_ANSWER) } else { Some(at) });
-        ctx.watch.set_deadline([whole, silence, upload].into_iter().flatten().min());
-    }
-
-    /// The agent's answer is whole. If it did not wait for the upload's end, the rest is only taken as long as
-    /// it keeps coming.
-    fn answer_ends(&self, session: &mut Session, ctx: &mut CallCtx) {
-        ctx.is_answered = true;
-        if !session.is_body_done() {
-            session.set_read_timeout(Some(respond::DRAIN_TIME));
-            self.set_deadline(session, ctx);
-        }
-    }
-
     async fn answer_here(
         &self,
         session: &mut Session,
@@ -238,17 +98,6 @@ impl Gateway {
         }
         written
     }
-}
-
-/// What a request turned out to be.
-enum Admission {
-    Call,
-    Probe { is_good: bool },
-}
-
-/// Stands in for the request while that is being rewritten.
-fn placeholder() -> Result<RequestHeader, CallError> {
-    RequestHeader::build_no_case(Method::GET, b"/", Some(0)).map_err(|_| CallError::Internal)
 }
 
 #[async_trait]

@@ -1,0 +1,122 @@
+//! The first decision of a call: which agent it is for, what is answered here instead, and the request that the
+//! agent gets. The table is read here and nowhere else.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method};
+use krypton_discovery::UpstreamHost;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::Gateway;
+use super::ctx::{Agent, CallCtx};
+use super::error::{AgentName, CallError};
+use super::headers::{self, Facts};
+use crate::metrics::RouteInFlight;
+use crate::path::{self, Target};
+use crate::route_table::{ActiveRoute, CallKind};
+
+/// What a request turned out to be.
+pub(super) enum Admission {
+    Call,
+    Probe { is_good: bool },
+}
+
+/// Stands in for the request while that is being rewritten.
+fn placeholder() -> Result<RequestHeader, CallError> {
+    RequestHeader::build_no_case(Method::GET, b"/", Some(0)).map_err(|_| CallError::Internal)
+}
+
+impl Gateway {
+    /// Everything about a call that can be decided before the agent is dialled.
+    pub(super) fn admit(&self, session: &mut Session, ctx: &mut CallCtx) -> Result<Admission, CallError> {
+        let raw = std::mem::take(&mut ctx.target);
+        let admitted = self.route(session, ctx, &raw);
+        ctx.target = raw;
+        admitted
+    }
+
+    fn route(&self, session: &mut Session, ctx: &mut CallCtx, raw: &[u8]) -> Result<Admission, CallError> {
+        let (key, rest, query) = match path::split(raw) {
+            Target::Healthz => return Ok(Admission::Probe { is_good: true }),
+            Target::Readyz => return Ok(Admission::Probe { is_good: self.readiness.is_ready() }),
+            Target::Models => return Err(CallError::ModelsUnsupported),
+            Target::Unknown => return Err(CallError::NotFound),
+            Target::BadAgent => return Err(CallError::BadPath),
+            Target::Agent { key, rest, query } => (key, rest, query),
+        };
+        let request = session.req_header();
+        headers::check_connection(&request.headers)?;
+        let host = headers::host(&request.headers, request.uri.authority(), request.version)?;
+        if let Some(host) = &host
+            && !self.policy.allowed_hosts.allow(host)
+        {
+            return Err(CallError::HostNotAllowed);
+        }
+        if !self.table.has_table() {
+            return Err(CallError::NotReady);
+        }
+        let active = self.table.get(key).ok_or_else(|| CallError::UnknownAgent(AgentName(key.into())))?;
+        let is_standing = session.is_upgrade_req()
+            || (ctx.method == Method::GET && headers::accepts_event_stream(&session.req_header().headers));
+        ctx.kind = if is_standing { CallKind::Standing } else { CallKind::Call };
+        self.enter(active, ctx)?;
+        self.rewrite(session, ctx, host, (key, rest, query))?;
+        Ok(Admission::Call)
+    }
+
+    /// Puts the agent into the context, where it stays to the call's end.
+    fn enter(&self, active: Arc<ActiveRoute>, ctx: &mut CallCtx) -> Result<(), CallError> {
+        let view = active.load();
+        let max_duration = view.route().timeouts.max_duration;
+        let deadline = max_duration.and_then(|limit| ctx.started.checked_add(limit));
+        let is_off = view.route().scaled_to_zero;
+        let has_endpoint = !view.candidates(self.table.dial_mode(std::time::Instant::now())).is_empty();
+        let key = view.key().clone();
+        let running = RouteInFlight::new(Arc::clone(active.metrics()), ctx.kind);
+        ctx.agent = Some(Agent { active, view, deadline, running });
+        if is_off {
+            return Err(CallError::ScaledToZero(key));
+        }
+        if has_endpoint { Ok(()) } else { Err(CallError::NoEndpoint(key)) }
+    }
+
+    /// Makes the client's request into the one that the agent gets.
+    fn rewrite(
+        &self,
+        session: &mut Session,
+        ctx: &CallCtx,
+        host: Option<HeaderValue>,
+        (key, rest, query): (&str, &[u8], &[u8]),
+    ) -> Result<(), CallError> {
+        let Some(agent) = &ctx.agent else { return Err(CallError::Internal) };
+        let route = agent.view.route();
+        let localhost = match route.upstream_host {
+            UpstreamHost::Preserve => None,
+            UpstreamHost::Localhost => HeaderValue::try_from(format!("localhost:{}", route.port)).ok(),
+        };
+        let client = ctx.client.map(|client| client.ip());
+        let facts = Facts {
+            client,
+            trusted: client.is_some_and(|client| self.policy.trusted_proxies.contains(client)),
+            key,
+            upstream_host: localhost.as_ref(),
+            request_id: &ctx.request_id,
+        };
+        // Through `Parts`: one growth of the map instead of six, and no second map for the case of names.
+        let taken = std::mem::replace(session.req_header_mut(), placeholder()?);
+        let has_upgrade = taken.headers.contains_key(http::header::UPGRADE);
+        let mut parts: http::request::Parts = taken.into();
+        headers::prepare_request(&mut parts.headers, host, &facts);
+        debug_assert_eq!(has_upgrade, parts.headers.contains_key(http::header::UPGRADE));
+        let mut request = RequestHeader::from(parts);
+        let result = match rest {
+            [] => request.set_raw_path(&[route.invocation_path.as_str().as_bytes(), query].concat()),
+            // The two are one slice of the target, but a slice cannot say so.
+            rest if query.is_empty() => request.set_raw_path(rest),
+            rest => request.set_raw_path(&[rest, query].concat()),
+        };
+        *session.req_header_mut() = request;
+        result.map_err(|_| CallError::BadHeader)
+    }
+}
