@@ -68,6 +68,14 @@ crds: ## Regenerate the CRD that the chart ships
 	cargo run --quiet -p krypton-crd --bin crdgen > $(CRD).tmp
 	mv $(CRD).tmp $(CRD)
 
+.PHONY: reference
+reference: ## Rewrite what the reference pages take from the code
+	UPDATE_REFERENCE=1 cargo test --quiet -p krypton-crd -p krypton-controller -p krypton-gateway --test reference -- --test-threads=1
+
+.PHONY: links
+links: ## Check that every link and path in the Markdown files exists
+	@.ci/docs
+
 .PHONY: bench
 bench: ## Run the micro benchmarks (ARGS go to criterion)
 	cargo bench -p krypton-bench -- $(ARGS)

@@ -1,0 +1,31 @@
+//! The pages of `docs/reference/` say what the code does.
+
+#[path = "../../docs/reference/check.rs"]
+mod check;
+#[path = "../../docs/reference/program.rs"]
+mod program;
+
+use check::check;
+use clap::CommandFactory as _;
+use krypton_controller::args::Args;
+use krypton_controller::metrics::Metrics;
+use krypton_controller::object::Kind;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+
+#[test]
+fn the_flags_are_those_of_the_program() {
+    check("controller-flags.md", "flags", &program::flags(&Args::command()));
+}
+
+#[test]
+fn the_metrics_are_those_of_the_program() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    // A sample of each metric that has none before something happens.
+    metrics.count_refused_object(Kind::Agent);
+    metrics.set_source_up(Kind::Agent, true);
+    let mut exposition = String::new();
+    text::encode(&mut exposition, &registry).unwrap();
+    check("metrics.md", "controller", &program::metrics(&exposition));
+}
