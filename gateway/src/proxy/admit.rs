@@ -105,10 +105,8 @@ impl Gateway {
         };
         // Through `Parts`: one growth of the map instead of six, and no second map for the case of names.
         let taken = std::mem::replace(session.req_header_mut(), placeholder()?);
-        let has_upgrade = taken.headers.contains_key(http::header::UPGRADE);
         let mut parts: http::request::Parts = taken.into();
         headers::prepare_request(&mut parts.headers, host, &facts);
-        debug_assert_eq!(has_upgrade, parts.headers.contains_key(http::header::UPGRADE));
         let mut request = RequestHeader::from(parts);
         let result = match rest {
             [] => request.set_raw_path(&[route.invocation_path.as_str().as_bytes(), query].concat()),
