@@ -152,13 +152,21 @@ impl JsonSchema for GoDuration {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         // A text that is no duration already fails the pattern; the rule then stays silent instead of adding an
-        // evaluation error to it.
-        let rule = format!("!self.matches(r'{PATTERN}') || duration(self) > duration('0s')");
+        // evaluation error to it. A duration too long for `duration()` is such an error too, and the API server, which
+        // lets a broken rule pass where the value did not change, does not let an error pass: so we say it ourselves.
+        let rule = format!(
+            "(oldSelf.hasValue() && oldSelf.value() == self) || !self.matches(r'{PATTERN}') \
+             || duration(self) > duration('0s')"
+        );
         json_schema!({
             "type": "string",
             "pattern": PATTERN,
             "maxLength": MAX_LENGTH,
-            "x-kubernetes-validations": [{ "rule": rule, "message": "must be greater than 0 and at most 2562047h" }],
+            "x-kubernetes-validations": [{
+                "rule": rule,
+                "message": "must be greater than 0 and at most 2562047h",
+                "optionalOldSelf": true,
+            }],
         })
     }
 }
