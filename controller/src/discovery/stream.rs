@@ -29,11 +29,13 @@ pub(super) struct Stream {
     pub(super) responses: mpsc::Sender<Result<DeltaRoutesResponse, Status>>,
 }
 
-/// Why a stream ended. The gateway is told, unless it was the one that left.
+/// Why a stream ended. The gateway is told only what it does not know.
 #[derive(Debug, thiserror::Error)]
 enum End {
     #[error("the gateway left")]
     Left,
+    #[error("the stream broke: {0}")]
+    Broken(Status),
     #[error("{0}")]
     Refused(Status),
 }
@@ -121,7 +123,8 @@ impl Stream {
                     Ok(Some(request)) => if let Err(status) = self.answer(node, &mut session, request) {
                         return status.into();
                     },
-                    Ok(None) | Err(_) => return End::Left,
+                    Ok(None) => return End::Left,
+                    Err(status) => return End::Broken(status),
                 },
                 changed = self.snapshots.changed(), if !waiting => if changed.is_err() {
                     return Status::unavailable("the controller is stopping").into();

@@ -5,6 +5,7 @@ use krypton_discovery::wire::route_discovery_client::RouteDiscoveryClient;
 use krypton_discovery::wire::{HeldResource, Node, RejectedResource};
 use tokio::task::JoinSet;
 use tonic::Code;
+use tonic_prost::ProstCodec;
 
 use super::*;
 use crate::testing::mk_route;
@@ -175,6 +176,16 @@ async fn garbage_ends_a_stream_and_no_other() {
     ] {
         assert_eq!(fixture.connect(first).await.end().await, code);
     }
+    // A string where a node should be.
+    let channel = tonic::transport::Endpoint::try_from(format!("http://{}", fixture.address)).unwrap();
+    let mut raw = tonic::client::Grpc::new(channel.connect().await.unwrap());
+    raw.ready().await.unwrap();
+    let codec = ProstCodec::<String, DeltaRoutesResponse>::default();
+    let path = "/krypton.discovery.v1.RouteDiscovery/DeltaRoutes".parse().unwrap();
+    let garbage = Request::new(tokio_stream::once("\u{7f}\u{7f}\u{7f}".to_owned()));
+    let mut stream = timeout(raw.streaming(garbage, path, codec)).await.unwrap().into_inner();
+    assert_eq!(timeout(stream.message()).await.unwrap_err().code(), Code::Internal);
+
     let mut liar = fixture.connect(hello(&[])).await;
     liar.next().await.unwrap();
     liar.answer(9, vec![]).await;
