@@ -4,6 +4,11 @@
 
 #[cfg(feature = "bridge")]
 #[cfg(test)]
+mod agents;
+#[cfg(test)]
+mod crd;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
 mod endpoints;
 #[cfg(test)]
 mod outage;
@@ -11,3 +16,5 @@ mod outage;
 mod runner;
 #[cfg(test)]
 mod shared;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,336 @@
+//! The Agent API as a real API server serves it: what kubectl shows, what is refused and in which words, and that
+//! objects which broke the rules before stay writable.
+
+use anyhow::{Context, Result, ensure};
+use krypton_crd::crd::agent_crd;
+use krypton_e2e::cluster::{Cluster, Namespace, shared};
+use krypton_e2e::control_plane::ControlPlane;
+use krypton_e2e::wait::eventually;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::support::{SOON, agent, put};
+
+/// Every field whose value is a duration.
+const DURATIONS: [&str; 5] = ["timeout", "maxDuration", "startupTimeout", "drainTimeout", "scaleToZeroAfter"];
+
+fn agents(namespace: &Namespace) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<krypton_crd::Agent>(&());
+    Api::namespaced_with(namespace.cluster().client(), namespace.name(), &resource)
+}
+
+/// Whether the API server would take it; with what it says if not.
+async fn try_create(namespace: &Namespace, name: &str, spec: Value) -> Result<(), String> {
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let agent: DynamicObject =
+        serde_json::from_value(agent(name, spec)).map_err(|error| error.to_string())?;
+    match agents(namespace).create(&dry_run, &agent).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) => Err(status.message),
+        Err(error) => Err(format!("{error:?}")),
+    }
+}
+
+/// Field, a value that it cannot have, and what is said of it.
+fn refused_values() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("image", json!(""), "should be at least 1 chars long"),
+        ("image", json!(null), "Required value"),
+        ("protocol", json!("grpc"), "supported values: \"a2a\", \"mcp\", \"http\""),
+        ("mode", json!("sometimes"), "supported values: \"serverless\", \"always-on\""),
+        ("appProtocol", json!("http3"), "supported values: \"http\", \"h2c\""),
+        ("upstreamHost", json!("public"), "supported values: \"preserve\", \"localhost\""),
+        ("idleStreams", json!("forget"), "supported values: \"hold\", \"release\""),
+        ("imagePullPolicy", json!("Sometimes"), "supported values"),
+        ("port", json!(0), "should be greater than or equal to 1"),
+        ("port", json!(65_536), "should be less than or equal to 65535"),
+        ("port", json!("http"), "must be of type integer"),
+        ("concurrency", json!(-1), "should be greater than or equal to 0"),
+        ("concurrency", json!(2_147_483_648_i64), "int32"),
+        ("minReplicas", json!(-1), "should be greater than or equal to 0"),
+        ("maxReplicas", json!(0), "should be greater than or equal to 1"),
+        ("replicas", json!(-1), "should be greater than or equal to 0"),
+        ("maxStandingStreams", json!(-1), "should be greater than or equal to 0"),
+        ("invocationPath", json!("a"), "must start with /"),
+        ("invocationPath", json!("/a?b"), "none of them a space, a control character, ? or #"),
+        ("invocationPath", json!("/a#b"), "none of them a space, a control character, ? or #"),
+        ("invocationPath", json!("/a b"), "none of them a space, a control character, ? or #"),
+        ("invocationPath", json!("/a\nb"), "none of them a space, a control character, ? or #"),
+        ("invocationPath", json!("/ä"), "percent-encode others"),
+        ("invocationPath", json!(format!("/{}", "a".repeat(1024))), "may not be more than 1024"),
+    ]
+}
+
+/// A duration that is refused, and what is said of it.
+fn refused_durations() -> Vec<(String, &'static str)> {
+    let refused = [
+        ("soon", "should match"),
+        ("5", "should match"),
+        ("", "should match"),
+        ("1 s", "should match"),
+        ("0", "must be greater than 0"),
+        ("0s", "must be greater than 0"),
+        ("-1s", "must be greater than 0"),
+        ("9999999999h", "must be greater than 0 and at most 2562047h"),
+    ];
+    let mut refused: Vec<_> = refused.map(|(value, reason)| (value.to_owned(), reason)).into();
+    refused.push((format!("{}s", "1".repeat(64)), "may not be more than 64"));
+    refused
+}
+
+#[tokio::test]
+async fn a_value_that_a_field_cannot_have_is_refused_by_name() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        let durations = DURATIONS.iter().flat_map(|field| {
+            refused_durations().into_iter().map(move |(value, reason)| (*field, json!(value), reason))
+        });
+        for (field, value, reason) in refused_values().into_iter().chain(durations) {
+            let refusal = try_create(namespace, "a", json!({ (field): value })).await;
+            let refusal = refusal.expect_err(&format!("{field}: {value}"));
+            assert!(refusal.contains(&format!("spec.{field}")), "{field}: {value}: {refusal}");
+            assert!(refusal.contains(reason), "{field}: {value}: {refusal}");
+        }
+    });
+    test.await.unwrap();
+}
+
+#[tokio::test]
+async fn fields_that_do_not_go_together_are_refused_by_name() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        for (spec, field, reason) in [
+            (json!({ "minReplicas": 3, "maxReplicas": 2 }), "spec.maxReplicas", "must not be less than"),
+            (json!({ "minReplicas": 0 }), "spec.minReplicas", "must be at least 1 when mode is always-on"),
+            (json!({ "mode": "always-on", "minReplicas": 0 }), "spec.minReplicas", "set mode to serverless"),
+        ] {
+            let refusal = try_create(namespace, "a", spec.clone()).await.expect_err(&spec.to_string());
+            assert!(refusal.contains(field) && refusal.contains(reason), "{spec}: {refusal}");
+        }
+    });
+    test.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_that_no_service_can_have_is_refused() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        for name in ["1abc", "a.b", &"a".repeat(64)] {
+            let refusal = try_create(namespace, name, json!({})).await.expect_err(name);
+            assert!(refusal.contains("an Agent's name is the name of its Service: at most 63"), "{refusal}");
+        }
+        for name in ["a", "a-1", &"a".repeat(63)] {
+            try_create(namespace, name, json!({})).await.unwrap();
+        }
+    });
+    test.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_makes_sense_is_accepted() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        for spec in [
+            json!({}),
+            json!({ "minReplicas": 2, "maxReplicas": 2 }),
+            json!({ "minReplicas": 20 }),
+            json!({ "mode": "serverless", "minReplicas": 0 }),
+            json!({ "replicas": 0 }),
+            json!({ "port": 1 }),
+            json!({ "port": 65_535 }),
+            json!({ "concurrency": 0 }),
+            json!({ "invocationPath": "/" }),
+            json!({ "invocationPath": "/a%20b;c/..//d%2F" }),
+            json!({ "invocationPath": format!("/{}", "a".repeat(1023)) }),
+            json!({ "podTemplate": { "spec": { "nodeSelector": { "disk": "ssd" } } } }),
+            json!({ "resources": { "limits": { "cpu": 1 } }, "env": [{ "name": "A", "value": "b" }] }),
+        ] {
+            try_create(namespace, "a", spec.clone()).await.expect(&spec.to_string());
+        }
+        for duration in ["1h30m", "1.5s", "300ms", "+5s", "1ns", "2562047h"] {
+            let spec = Value::Object(
+                DURATIONS.map(|field| (field.to_owned(), json!(duration))).into_iter().collect(),
+            );
+            try_create(namespace, "a", spec).await.expect(duration);
+        }
+    });
+    test.await.unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_lists_agents_by_short_name_and_category_in_columns() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        put(namespace, agent("echo", json!({ "mode": "serverless" }))).await.unwrap();
+        let status = json!({ "status": {
+            "replicas": 3,
+            "url": "http://echo.test:8080",
+            "conditions": [{ "type": "Ready", "status": "True" }],
+        }});
+        let merge = Patch::Merge(&status);
+        agents(namespace).patch_status("echo", &PatchParams::default(), &merge).await.unwrap();
+
+        let table = kubectl(namespace, &["get", "ag"]).await;
+        let columns = ["NAME", "READY", "MODE", "REPLICAS", "URL", "AGE"];
+        assert_eq!(words(&table, 0), columns, "{table}");
+        assert_eq!(words(&table, 1)[..5], ["echo", "True", "serverless", "3", "http://echo.test:8080"]);
+        let wide = kubectl(namespace, &["get", "ag", "--output=wide"]).await;
+        let columns = ["NAME", "READY", "MODE", "REPLICAS", "URL", "PROTOCOL", "IMAGE", "AGE"];
+        assert_eq!(words(&wide, 0), columns, "{wide}");
+        assert_eq!(words(&wide, 1)[5..7], ["http", "example"], "{wide}");
+        for category in ["krypton", "all"] {
+            let found = kubectl(namespace, &["get", category, "--output=name"]).await;
+            assert!(found.lines().any(|line| line == "agent.krypton.ai/echo"), "{category}: {found}");
+        }
+    });
+    test.await.unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_explains_a_field_with_its_default_and_unit() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    // The API server publishes the schema a moment after the definition is established.
+    eventually("the field is explained", SOON, async || {
+        let text = cluster.kubectl(&["explain", "agent.spec.timeout"], "").await?;
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in ["FIELD: timeout <string>", "How long the agent may stay silent", "Default 300s."] {
+            ensure!(text.contains(part), "{text}");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_scales_an_agent_whose_size_is_pinned() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        put(namespace, agent("pinned", json!({ "replicas": 1 }))).await.unwrap();
+        put(namespace, agent("free", json!({}))).await.unwrap();
+        let status = json!({ "status": { "replicas": 1, "selector": "krypton.ai/agent=pinned" } });
+        let merge = Patch::Merge(&status);
+        agents(namespace).patch_status("pinned", &PatchParams::default(), &merge).await.unwrap();
+
+        kubectl(namespace, &["scale", "agent/pinned", "--replicas=2"]).await;
+        let scale = agents(namespace).get_scale("pinned").await.unwrap();
+        let (spec, status) = (scale.spec.unwrap(), scale.status.unwrap());
+        assert_eq!((spec.replicas, status.replicas), (Some(2), 1));
+        assert_eq!(status.selector.as_deref(), Some("krypton.ai/agent=pinned"));
+        assert_eq!(agents(namespace).get("pinned").await.unwrap().data["spec"]["replicas"], 2);
+
+        // The field's description says so, and a first value written to it changes it.
+        let refusal = agents(namespace).get_scale("free").await.unwrap_err();
+        assert!(
+            refusal.to_string().contains("the spec replicas field \".spec.replicas\" does not exist"),
+            "{refusal}"
+        );
+    });
+    test.await.unwrap();
+}
+
+/// A rule of today that an Agent stored under a laxer definition breaks.
+fn rule_breakers() -> Vec<(&'static str, Value)> {
+    vec![
+        ("1abc", json!({})),
+        ("a.b", json!({})),
+        ("bounds", json!({ "minReplicas": 3, "maxReplicas": 2 })),
+        ("no-pods", json!({ "mode": "always-on", "minReplicas": 0 })),
+        ("soon", json!({ "timeout": "soon" })),
+        ("no-time", json!({ "startupTimeout": "0s" })),
+        ("too-long", json!({ "drainTimeout": "9999999999h" })),
+        ("path", json!({ "invocationPath": "/a b" })),
+        ("port", json!({ "port": 0 })),
+        ("high-port", json!({ "port": 65_536 })),
+        ("protocol", json!({ "protocol": "grpc" })),
+        ("no-image", json!({ "image": "" })),
+    ]
+}
+
+#[tokio::test]
+async fn objects_that_broke_the_rules_before_stay_writable() {
+    let control_plane = ControlPlane::start().await.unwrap();
+    let cluster = control_plane.cluster().await.unwrap();
+    install_lax_crd(&cluster).await;
+    let test = cluster.with_namespace(async |namespace| {
+        for (name, spec) in rule_breakers() {
+            put(namespace, agent(name, spec)).await.unwrap();
+            let pinned = json!({ "spec": { "replicas": 1 } });
+            agents(namespace).patch(name, &PatchParams::default(), &Patch::Merge(&pinned)).await.unwrap();
+        }
+        cluster.install_agent_crd().await.unwrap();
+        // The API server takes the new definition up a moment later.
+        eventually("the rules hold", SOON, async || {
+            for (name, spec) in rule_breakers() {
+                // Its own name is taken; another that breaks the same rule is not.
+                let name = if spec == json!({}) { format!("{name}-2") } else { "new".to_owned() };
+                ensure!(try_create(namespace, &name, spec).await.is_err(), "{name}");
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        for (name, _) in rule_breakers() {
+            is_writable(namespace, name).await.context(name).unwrap();
+        }
+    });
+    test.await.unwrap();
+}
+
+async fn is_writable(namespace: &Namespace, name: &str) -> Result<()> {
+    let (agents, merge) = (agents(namespace), PatchParams::default());
+    let labels = json!({ "metadata": { "labels": { "team": "a" }, "finalizers": ["krypton.ai/cleanup"] } });
+    agents.patch(name, &merge, &Patch::Merge(&labels)).await.context("labels")?;
+    let none = json!({ "metadata": { "finalizers": null } });
+    agents.patch(name, &merge, &Patch::Merge(&none)).await.context("finalizers")?;
+    let status = json!({ "status": { "replicas": 1, "phase": "Ready" } });
+    agents.patch_status(name, &merge, &Patch::Merge(&status)).await.context("status")?;
+    let scale = json!({ "spec": { "replicas": 2 } });
+    agents.patch_scale(name, &merge, &Patch::Merge(&scale)).await.context("scale")?;
+    // A field that no rule was broken with.
+    let other = json!({ "spec": { "concurrency": 4 } });
+    let written = agents.patch(name, &merge, &Patch::Merge(&other)).await.context("another field")?;
+    ensure!(written.data["spec"]["replicas"] == 2 && written.data["spec"]["concurrency"] == 4);
+    Ok(())
+}
+
+/// Our definition without its rules: any object of the right types can be stored.
+async fn install_lax_crd(cluster: &Cluster) {
+    let mut crd = serde_json::to_value(agent_crd()).unwrap();
+    loosen(&mut crd["spec"]["versions"]);
+    // As the chart's is applied, by the same field manager, so that this one is replaced by that one.
+    cluster.kubectl(&["apply", "--server-side", "--filename=-"], &crd.to_string()).await.unwrap();
+    let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd/agents.krypton.ai"];
+    cluster.kubectl(&established, "").await.unwrap();
+}
+
+fn loosen(schema: &mut Value) {
+    const RULES: [&str; 7] =
+        ["x-kubernetes-validations", "pattern", "enum", "minimum", "maximum", "minLength", "maxLength"];
+    match schema {
+        Value::Object(object) => {
+            object.retain(|key, _| !RULES.contains(&key.as_str()));
+            object.values_mut().for_each(loosen);
+        }
+        Value::Array(items) => items.iter_mut().for_each(loosen),
+        _ => {}
+    }
+}
+
+async fn kubectl(namespace: &Namespace, args: &[&str]) -> String {
+    let args: Vec<&str> = ["--namespace", namespace.name()].iter().chain(args).copied().collect();
+    namespace.cluster().kubectl(&args, "").await.unwrap()
+}
+
+/// The words of one line.
+fn words(table: &str, line: usize) -> Vec<&str> {
+    table.lines().nth(line).unwrap_or_default().split_whitespace().collect()
+}
