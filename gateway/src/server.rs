@@ -27,7 +27,7 @@ use pingora::protocols::{GetSocketDigest as _, GetTimingDigest as _, Stream};
 use pingora::proxy::HttpProxy;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch as watch_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as watch_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +44,8 @@ const H2_STREAM_WINDOW: u32 = 65_535;
 const H2_MALFORMED: usize = 32;
 /// After an accept fails for want of descriptors or memory: long enough not to spin, short enough not to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long an idle HTTP/2 client has to answer our goodbye once the gateway stops.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Finds dead clients of silent streams: about 60 + 5 x 10 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -80,6 +82,13 @@ struct Shared {
     limits: ConnectionLimits,
     drain: Drain,
     open: Gauge,
+}
+
+/// A client's connection with its permit.
+struct Accepted {
+    tcp: TcpStream,
+    client: SocketAddr,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Counts a connection while it is open.
@@ -155,47 +164,69 @@ impl Server {
                 accepted = accept(&listener, &connections) => accepted,
             };
             match accepted {
-                Ok((tcp, client, permit)) => {
-                    let shared = Arc::clone(&shared);
-                    tasks.spawn(async move {
-                        let _open = Open::new(&shared.open);
-                        shared.serve(tcp, client).await;
-                        drop(permit);
-                    });
-                }
+                Ok(accepted) => shared.spawn(&tasks, accepted),
                 Err(error) => {
                     log::warn!(error:%; "Accepting a connection failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
-        drop(listener);
+        for accepted in waiting(listener, &connections) {
+            shared.spawn(&tasks, accepted);
+        }
         tasks.close();
         tokio::time::timeout(drain_timeout, tasks.wait()).await.ok();
         tasks.len()
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
     let (tcp, client) = listener.accept().await?;
-    // Both are comforts: a connection without them still works.
-    tcp.set_nodelay(true).ok();
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive).ok();
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    Ok((tcp, client, permit))
+    Ok(Accepted::new(tcp, client, permit))
+}
+
+/// What the kernel accepted before the listener ends: those clients believe that they are connected.
+fn waiting(listener: TcpListener, connections: &Arc<Semaphore>) -> impl Iterator<Item = Accepted> {
+    // Not through the runtime, which may not know of them yet. It made the listener non-blocking.
+    let listener = listener.into_std().ok();
+    std::iter::from_fn(move || {
+        let permit = Arc::clone(connections).try_acquire_owned().ok()?;
+        let (tcp, client) = listener.as_ref()?.accept().ok()?;
+        tcp.set_nonblocking(true).ok()?;
+        Some(Accepted::new(TcpStream::from_std(tcp).ok()?, client, permit))
+    })
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    fn new(tcp: TcpStream, client: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
+        // Both are comforts: a connection without them still works.
+        tcp.set_nodelay(true).ok();
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive).ok();
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        Self { tcp, client, permit }
+    }
 }
 
 // === impl Shared ===
 
 impl Shared {
+    fn spawn(self: &Arc<Self>, tasks: &TaskTracker, accepted: Accepted) {
+        let shared = Arc::clone(self);
+        tasks.spawn(async move {
+            let Accepted { tcp, client, permit } = accepted;
+            let _open = Open::new(&shared.open);
+            shared.serve(tcp, client).await;
+            drop(permit);
+        });
+    }
+
     async fn serve(&self, tcp: TcpStream, client: SocketAddr) {
         let watch = CallWatch::new(self.limits.header);
         let mut stream = ClientStream::new(tcp, client, Arc::clone(&watch));
@@ -212,6 +243,8 @@ impl Shared {
         loop {
             // Pingora's own limit between requests: ours is in the watch.
             session.set_keepalive(Some(0));
+            // Without it, a request that comes too early fails the one before it.
+            session.set_pipelining_enabled(true);
             let call = self.proxy.process_new_http(session, &draining);
             let Some(reused) = limited(call, watch, &self.drain.stop, true).await.flatten() else { return };
             if watch.must_reset() {
@@ -246,22 +279,35 @@ impl Shared {
         };
         let mut calls = JoinSet::new();
         let mut draining = self.drain.draining.subscribe();
+        let mut idle = self.limits.idle;
         let mut malformed = 0;
         let mut said_goodbye = false;
+        let mut has_stopped = false;
+        // A connection that comes after the first step was accepted for a call: it leaves with that.
+        let mut may_leave = !self.drain.is_draining();
         while malformed < H2_MALFORMED {
             tokio::select! {
                 biased;
-                _ = draining.wait_for(|draining| *draining), if !said_goodbye => {
+                _ = draining.wait_for(|draining| *draining), if may_leave && !said_goodbye => {
                     connection.graceful_shutdown();
                     said_goodbye = true;
                 }
+                () = self.drain.stop.cancelled(), if !has_stopped => {
+                    has_stopped = true;
+                    may_leave = true;
+                    // A client that does not answer our goodbye must not hold the exit.
+                    idle = idle.min(GOODBYE);
+                }
                 accepted = H2Session::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
-                    Ok(Some(H2Accept::Session(stream))) => self.spawn_h2_call(&mut calls, stream),
+                    Ok(Some(H2Accept::Session(stream))) => {
+                        self.spawn_h2_call(&mut calls, stream);
+                        may_leave = true;
+                    }
                     Ok(Some(H2Accept::Rejected)) => malformed += 1,
                     Ok(None) | Err(_) => break,
                 },
                 Some(_) = calls.join_next() => {}
-                () = tokio::time::sleep(self.limits.idle), if calls.is_empty() => break,
+                () = tokio::time::sleep(idle), if calls.is_empty() => break,
             }
         }
         // Without their connection the calls that are left fail by themselves; each is counted as it ends.

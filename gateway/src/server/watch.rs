@@ -191,7 +191,11 @@ pub(super) async fn limited<F: Future>(
     can_speak: bool,
 ) -> Option<F::Output> {
     let mut call = pin!(CURRENT.scope(Arc::clone(watch), call));
-    let mut stopped = pin!(stop.cancelled());
+    let mut stopped = pin!(async {
+        stop.cancelled().await;
+        // One turn of the runtime, in which it learns of bytes that came before: what asks is served.
+        tokio::task::yield_now().await;
+    });
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     // What the timer is set to; `NEVER` while it is not in use.
     let mut armed = NEVER;
