@@ -91,10 +91,10 @@ impl Gateway {
     ) -> Result<(), CallError> {
         let Some(agent) = &ctx.agent else { return Err(CallError::Internal) };
         let route = agent.view.route();
-        let localhost = match route.upstream_host {
-            UpstreamHost::Preserve => None,
-            UpstreamHost::Localhost => HeaderValue::try_from(format!("localhost:{}", route.port)).ok(),
-        };
+        // Without a Host, as HTTP/1.0 has it, an agent that is asked in HTTP/1.1 or 2 would refuse the call.
+        let is_localhost = route.upstream_host == UpstreamHost::Localhost || host.is_none();
+        let localhost =
+            is_localhost.then(|| HeaderValue::try_from(format!("localhost:{}", route.port)).ok()).flatten();
         let client = ctx.client.map(|client| client.ip());
         let facts = Facts {
             client,
