@@ -1,6 +1,10 @@
 //! The gateway over real sockets: a fixed table, scripted agents, byte-exact clients.
 
+mod balancing;
 mod calls;
+mod connections;
 mod h2c;
+mod http10;
 mod http2;
+mod stale;
 mod support;

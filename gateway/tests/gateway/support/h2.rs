@@ -19,6 +19,7 @@ use super::{DEADLINE, spawn};
 /// A client's connection with prior knowledge.
 pub(crate) struct H2Client {
     send: SendRequest<Bytes>,
+    ping_pong: h2::PingPong,
     /// Ends with the connection.
     pub(crate) connection: JoinHandle<Result<(), h2::Error>>,
 }
@@ -68,8 +69,9 @@ impl H2Client {
         // Until the gateway has told its limit: what browsers and hyper take for it, too.
         let mut builder = h2::client::Builder::new();
         builder.initial_max_send_streams(100);
-        let (send, connection) = builder.handshake(tcp).await.expect("a handshake");
-        Self { send, connection: spawn(connection) }
+        let (send, mut connection) = builder.handshake(tcp).await.expect("a handshake");
+        let ping_pong = connection.ping_pong().expect("the only one");
+        Self { send, ping_pong, connection: spawn(connection) }
     }
 
     /// Sends a head. Its body follows, unless it `ends` here.
@@ -95,6 +97,19 @@ impl H2Client {
     /// `GET target` and its answer's head.
     pub(crate) async fn get(&self, target: &str) -> H2Answer {
         self.begin_get(target).await.answer().await.expect("an answer")
+    }
+
+    /// Waits until the gateway takes no new streams on this connection.
+    pub(crate) async fn refuses_streams(&self) {
+        while self.send.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until everything that the gateway had to say has come.
+    pub(crate) async fn ping(&mut self) {
+        let pong = self.ping_pong.ping(h2::Ping::opaque());
+        soon("the pong", pong).await.expect("a pong");
     }
 
     /// Waits until the gateway has closed the connection.
