@@ -77,8 +77,15 @@ links: ## Check that every link and path in the Markdown files exists
 	@.ci/docs
 
 .PHONY: bench
-bench: ## Run the micro benchmarks (ARGS go to criterion)
-	cargo bench -p krypton-bench -- $(ARGS)
+bench: ## Time single steps: look-up, change, decode, headers (ARGS go to criterion)
+	@.ci/needs rust cc make cmake
+	cargo bench -p krypton-bench --benches -- $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: ## Time the shipped programs with 5,000 agents (ARGS, see bench/README.md)
+	@.ci/needs rust cc make cmake
+	cargo build --release -p krypton-gateway -p krypton-controller
+	cargo run --release -p krypton-bench --bin gateway-at-scale -- $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (60)

@@ -157,7 +157,7 @@ impl DiscoveryClient {
 
     /// One stream, from the connection to its end.
     async fn follow(&mut self, session: &mut Session) -> Result<Infallible, StreamError> {
-        let limits = self.config.limits;
+        let (limits, connecting) = (self.config.limits, Instant::now());
         let mut stream = self.open().await?;
         self.metrics.connected.set(1);
         self.metrics.streams.inc();
@@ -170,7 +170,7 @@ impl DiscoveryClient {
             let reply =
                 session.apply(response.ok_or(StreamError::Ended)?, &mut self.writer, &self.metrics)?;
             if session.is_complete() && !was_complete {
-                self.live();
+                self.live(connecting.elapsed());
             }
             // Fails when the stream is over; the next response says why.
             timeout(limits.progress, stream.requests.send(reply)).await?.ok();
@@ -198,13 +198,13 @@ impl DiscoveryClient {
         Ok(Stream { requests, responses })
     }
 
-    /// The table is whole: said once a stream.
-    fn live(&mut self) {
+    /// The table is whole, so long after the gateway began to connect: said once a stream.
+    fn live(&mut self, took: Duration) {
         self.writer.set_freshness(Freshness::Live);
         self.ready.set(true);
         self.told_lost = false;
-        let agents = self.writer.handle().len();
-        log::info!(controller:% = self.config.controller, agents; "Route table is whole and kept up to date");
+        let (agents, took_ms) = (self.writer.handle().len(), took.as_secs_f64() * 1000.0);
+        log::info!(controller:% = self.config.controller, agents, took_ms; "Route table is whole and kept up to date");
     }
 
     /// The stream is over: told once until a table is whole again.

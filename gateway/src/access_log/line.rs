@@ -61,7 +61,8 @@ struct Millis(Duration);
 
 impl AccessLine<'_> {
     /// One line of JSON with its end.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut line = Vec::with_capacity(USUAL_BYTES);
         // Writing into a Vec cannot fail.
         self.write(&mut line).ok();
