@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Version;
 use http::header::TRANSFER_ENCODING;
+use pingora::ErrorType::InvalidHTTPHeader;
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -195,6 +196,9 @@ impl ProxyHttp for Gateway {
         let cleanup = headers::clean_response(&answer.headers, is_upgrade);
         for name in &cleanup.remove {
             answer.remove_header(name);
+        if is_upgrade && !session.is_upgrade_req() {
+            return Err(pingora::Error::explain(InvalidHTTPHeader, "a 101 that nobody asked for").into_up());
+        }
         }
         if let (Some(seconds), Some(at)) = (cleanup.keep_alive, &ctx.upstream.at) {
             at.endpoint().set_keep_alive(seconds);
@@ -253,6 +257,8 @@ impl ProxyHttp for Gateway {
         }
         Ok(None)
     }
+        } else if session.is_upgrade_req() {
+            self.set_deadline(session, ctx);
 
     fn error_while_proxy(
         &self,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::header::UPGRADE;
 use http::{HeaderValue, Method};
 use krypton_discovery::UpstreamHost;
 use pingora::http::RequestHeader;
@@ -57,6 +58,11 @@ impl Gateway {
             return Err(CallError::NotReady);
         }
         let active = self.table.get(key).ok_or_else(|| CallError::UnknownAgent(AgentName(key.into())))?;
+        if !headers::offers_websocket(&session.req_header().headers) {
+            // Other upgrades go no further (RFC 9110 §7.8 allows it): h2c, which curl and Java offer with any
+            // call, would be a way round everything here.
+            session.req_header_mut().remove_header(&UPGRADE);
+        }
         let is_standing = session.is_upgrade_req()
             || (ctx.method == Method::GET && headers::accepts_event_stream(&session.req_header().headers));
         ctx.kind = if is_standing { CallKind::Standing } else { CallKind::Call };

@@ -315,6 +315,12 @@ pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
         .any(|range| has_media_type(range.trim_ascii(), b"text/event-stream"))
 }
 
+/// Whether a request offers to speak WebSocket, and nothing else: as Pingora asks it.
+#[must_use]
+pub fn offers_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 fn has_media_type(value: &[u8], media_type: &[u8]) -> bool {
     let end = value.iter().position(|b| *b == b';').unwrap_or(value.len());
     value[..end].trim_ascii().eq_ignore_ascii_case(media_type)

@@ -37,9 +37,9 @@ impl Gateway {
     pub(super) fn set_deadline(&self, session: &mut Session, ctx: &CallCtx) {
         let Some(agent) = &ctx.agent else { return };
         let now = Instant::now();
-        // An upgrade has no read timeout, since it may be silent later; its answer may not be.
-        let is_unanswered_upgrade = ctx.status.is_none() && session.is_upgrade_req();
-        let silence = is_unanswered_upgrade.then(|| now + agent.view.route().timeouts.timeout);
+        // An upgrade has no read timeout, since a tunnel may be silent; until there is one, the agent may not be.
+        let is_no_tunnel = session.is_upgrade_req() && ctx.status != Some(101);
+        let silence = is_no_tunnel.then(|| now + agent.view.route().timeouts.timeout);
         // HTTP/2 has no read timeout of its own either.
         let pause = if ctx.is_answered { respond::DRAIN_TIME } else { self.policy.upload_timeout };
         let upload = (ctx.is_h2 && !session.is_body_done()).then(|| now + pause);
