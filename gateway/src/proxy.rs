@@ -177,6 +177,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut CallCtx,
     ) -> pingora::Result<()> {
         ctx.upstream.body_sent += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        // Pingora asks for the body, be it empty, as soon as the head is written.
+        ctx.upstream.head_sent = true;
         // A repeated attempt sends the same bytes again.
         ctx.bytes_in = ctx.bytes_in.max(ctx.upstream.body_sent);
         if ctx.is_h2 {

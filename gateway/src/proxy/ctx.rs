@@ -68,6 +68,8 @@ pub(super) struct Upstream {
     pub(super) again: Option<Arc<EndpointState>>,
     /// Whether a connection was made in the present attempt.
     pub(super) connected: bool,
+    /// Whether the request's head was written in the present attempt: the agent may have seen it.
+    pub(super) head_sent: bool,
     /// Bytes of the request's body that were sent on in the present attempt.
     pub(super) body_sent: u64,
     /// Whether the agent's answer has begun in any attempt.
@@ -98,6 +100,7 @@ impl CallCtx {
                 at: None,
                 again: None,
                 connected: false,
+                head_sent: false,
                 body_sent: 0,
                 answered: false,
             },

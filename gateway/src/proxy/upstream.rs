@@ -49,6 +49,7 @@ pub(super) fn choose(
     };
     upstream.attempts += 1;
     upstream.connected = false;
+    upstream.head_sent = false;
     upstream.body_sent = 0;
     let route = agent.view.route();
     let left = agent.deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
@@ -87,8 +88,8 @@ pub(super) fn attempt_failed(session: &Session, ctx: &mut CallCtx, fault: &mut p
         && session.response_written().is_none()
         && !session.as_ref().retry_buffer_truncated();
     let unseen = match fault.etype() {
-        // The head could not be written: no byte of the body was sent.
-        WriteError => ctx.upstream.body_sent == 0,
+        // The head could not be written.
+        WriteError if !ctx.upstream.head_sent => true,
         ReadTimedout | WriteTimedout | InvalidHTTPHeader | H2Error | InvalidH2 => false,
         // It ended before any byte of an answer. The agent may have seen it, so only where that is no harm.
         _ => is_idempotent(&ctx.method),
