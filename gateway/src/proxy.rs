@@ -95,7 +95,8 @@ impl Gateway {
         let written = respond::error(session, &error, ctx.request_id()).await;
         ctx.error = Some(error);
         if written.is_err() {
-            ctx.outcome = Some(Outcome::ClientAbort);
+            let is_stalled = ctx.watch.is_stalled();
+            ctx.outcome = Some(if is_stalled { Outcome::ClientStalled } else { Outcome::ClientAbort });
         }
         written
     }
@@ -126,11 +127,11 @@ impl ProxyHttp for Gateway {
             }
             Ok(Admission::Probe { is_good }) => {
                 ctx.is_probe = true;
+                self.limit_waits(session, ctx);
                 respond::probe(session, is_good).await.map(|()| true)
             }
             Err(error) => {
-                session.set_read_timeout(Some(self.policy.upload_timeout));
-                session.set_write_timeout(Some(self.policy.client_write_timeout));
+                self.limit_waits(session, ctx);
                 self.answer_here(session, ctx, error).await.map(|()| true)
             }
         }

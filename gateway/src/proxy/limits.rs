@@ -18,8 +18,7 @@ const LATE_ANSWER: Duration = Duration::from_secs(1);
 impl Gateway {
     /// Limits of the client's side, which Pingora keeps per session.
     pub(super) fn limit_client(&self, session: &mut Session, ctx: &CallCtx) {
-        session.set_read_timeout(Some(self.policy.upload_timeout));
-        session.set_write_timeout(Some(self.policy.client_write_timeout));
+        self.limit_waits(session, ctx);
         session.set_total_drain_timeout(Some(self.policy.upload_timeout));
         // RFC 9110 §15.2: HTTP/1.0 knows no 1xx.
         let is_old = session.req_header().version < Version::HTTP_11;
@@ -31,6 +30,17 @@ impl Gateway {
             ctx.watch.set_standing();
         }
         self.set_deadline(session, ctx);
+    }
+
+    /// How long the client may keep us waiting, whoever answers it.
+    pub(super) fn limit_waits(&self, session: &mut Session, ctx: &CallCtx) {
+        session.set_read_timeout(Some(self.policy.upload_timeout));
+        if ctx.is_h2 {
+            session.set_write_timeout(Some(self.policy.client_write_timeout));
+        } else {
+            // Pingora's own limit covers bodies only; a header and a last chunk can wait just as long.
+            ctx.watch.set_write_limit(self.policy.client_write_timeout);
+        }
     }
 
     /// The deadline that nothing in Pingora keeps: see [`crate::server::watch`].

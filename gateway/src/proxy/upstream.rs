@@ -111,7 +111,9 @@ pub(super) fn reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Erro
     }
     match fault.esource() {
         ErrorSource::Upstream => upstream_reason(session, ctx, fault),
-        ErrorSource::Downstream if matches!(fault.etype(), ReadTimedout | WriteTimedout) => {
+        ErrorSource::Downstream
+            if ctx.watch.is_stalled() || matches!(fault.etype(), ReadTimedout | WriteTimedout) =>
+        {
             CallError::ClientStalled
         }
         ErrorSource::Downstream => CallError::ClientAbort,

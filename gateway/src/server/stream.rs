@@ -1,6 +1,7 @@
 //! The client's socket as Pingora reads and writes it, with what Pingora does not offer: a look at the first
 //! bytes, a note of when a header begins, an interruption from outside, and a reset on purpose.
 
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
@@ -17,6 +18,7 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::watch::CallWatch;
 
@@ -30,6 +32,8 @@ pub(super) struct ClientStream {
     /// What was read to tell the protocol, still to be given out.
     first: FirstBytes,
     watch: Arc<CallWatch>,
+    /// Runs while a write waits for the client to read.
+    unread: Option<Pin<Box<Sleep>>>,
     digest: Arc<SocketDigest>,
     accepted: std::time::SystemTime,
 }
@@ -58,6 +62,7 @@ impl ClientStream {
             tcp,
             first: FirstBytes::default(),
             watch,
+            unread: None,
             digest: Arc::new(digest),
             accepted: std::time::SystemTime::now(),
         }
@@ -82,6 +87,27 @@ impl ClientStream {
             }
             self.watch.on_bytes();
         }
+    }
+}
+
+impl ClientStream {
+    /// Fails a write that waits for longer than the client may leave us unread.
+    fn limit_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.unread = None;
+            return written;
+        }
+        let Some(limit) = self.watch.write_limit() else { return Poll::Pending };
+        let unread = self.unread.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if unread.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.watch.note_stalled();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -117,7 +143,8 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.limit_wait(cx, written)
     }
 
     fn poll_write_vectored(
@@ -125,7 +152,8 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.limit_wait(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

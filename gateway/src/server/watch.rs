@@ -46,6 +46,10 @@ pub(crate) struct CallWatch {
     ends_with_drain: AtomicBool,
     interrupt: AtomicU8,
     reset: AtomicBool,
+    /// How long a write may wait for the client to read, in milliseconds; `NEVER` for ever.
+    write_limit: AtomicU64,
+    /// A write has waited for longer.
+    stalled: AtomicBool,
 }
 
 /// Why a call was ended from outside.
@@ -83,6 +87,8 @@ impl CallWatch {
             ends_with_drain: AtomicBool::new(true),
             interrupt: AtomicU8::new(0),
             reset: AtomicBool::new(false),
+            write_limit: AtomicU64::new(NEVER),
+            stalled: AtomicBool::new(false),
         })
     }
 
@@ -147,6 +153,26 @@ impl CallWatch {
     /// The answer was cut: the client has to see an error and not an end.
     pub(crate) fn request_reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets how long a write to this connection may wait for the client to read.
+    pub(crate) fn set_write_limit(&self, limit: Duration) {
+        self.write_limit.store(millis(limit), Ordering::Relaxed);
+    }
+
+    pub(super) fn write_limit(&self) -> Option<Duration> {
+        let limit = self.write_limit.load(Ordering::Relaxed);
+        (limit != NEVER).then(|| Duration::from_millis(limit))
+    }
+
+    /// The client has not read for longer than the limit.
+    pub(super) fn note_stalled(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a write failed since the client does not read.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     pub(super) fn must_reset(&self) -> bool {
