@@ -177,9 +177,9 @@ impl ProxyHttp for Gateway {
         _: bool,
         ctx: &mut CallCtx,
     ) -> pingora::Result<()> {
-        ctx.upstream.body_sent += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
         // Pingora asks for the body, be it empty, as soon as the head is written.
         ctx.upstream.head_sent = true;
+        ctx.upstream.body_sent += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
         // A repeated attempt sends the same bytes again.
         ctx.bytes_in = ctx.bytes_in.max(ctx.upstream.body_sent);
         if ctx.is_h2 {
@@ -196,12 +196,12 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         ctx.upstream.answered = true;
         let is_upgrade = answer.status == http::StatusCode::SWITCHING_PROTOCOLS;
-        let cleanup = headers::clean_response(&answer.headers, is_upgrade);
-        for name in &cleanup.remove {
-            answer.remove_header(name);
         if is_upgrade && !session.is_upgrade_req() {
             return Err(pingora::Error::explain(InvalidHTTPHeader, "a 101 that nobody asked for").into_up());
         }
+        let cleanup = headers::clean_response(&answer.headers, is_upgrade);
+        for name in &cleanup.remove {
+            answer.remove_header(name);
         }
         if let (Some(seconds), Some(at)) = (cleanup.keep_alive, &ctx.upstream.at) {
             at.endpoint().set_keep_alive(seconds);
@@ -257,11 +257,11 @@ impl ProxyHttp for Gateway {
         ctx.bytes_out += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
         if is_end {
             self.answer_ends(session, ctx);
+        } else if session.is_upgrade_req() {
+            self.set_deadline(session, ctx);
         }
         Ok(None)
     }
-        } else if session.is_upgrade_req() {
-            self.set_deadline(session, ctx);
 
     fn error_while_proxy(
         &self,
