@@ -3,8 +3,12 @@
 mod balancing;
 mod calls;
 mod connections;
+mod faults;
 mod h2c;
 mod http10;
 mod http2;
 mod stale;
+mod streams;
 mod support;
+mod timeouts;
+mod websocket;

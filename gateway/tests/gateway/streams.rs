@@ -160,7 +160,7 @@ impl Leave {
                 None
             }
             Self::HalfClose => {
-                client.tcp.shutdown().await.unwrap();
+                client.tcp.shutdown().await.expect("it is open");
                 Some(client)
             }
         }

@@ -27,8 +27,6 @@ pub(crate) struct ManualAgent {
 /// One connection at the agent's side.
 pub(crate) struct Conn {
     pub(crate) tcp: TcpStream,
-    /// The how-manieth this is, from 0.
-    pub(crate) nth: usize,
     buffer: Vec<u8>,
 }
 
@@ -61,9 +59,9 @@ impl ScriptedAgent {
         let (counted, script) = (Arc::clone(&connections), Arc::new(script));
         spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let nth = counted.fetch_add(1, Ordering::SeqCst);
+                counted.fetch_add(1, Ordering::SeqCst);
                 let script = Arc::clone(&script);
-                spawn(async move { script(Conn { tcp, nth, buffer: Vec::new() }).await });
+                spawn(async move { script(Conn { tcp, buffer: Vec::new() }).await });
             }
         });
         Self { address, connections }

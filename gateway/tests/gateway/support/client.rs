@@ -39,6 +39,12 @@ impl Client {
         Self { tcp, buffer: Vec::new() }
     }
 
+    /// A second handle of the same connection, to write while an answer is awaited.
+    pub(crate) fn writer(&self) -> TcpStream {
+        let twin = socket2::SockRef::from(&self.tcp).try_clone().expect("a descriptor");
+        TcpStream::from_std(twin.into()).expect("a runtime")
+    }
+
     /// Sends bytes as they stand.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.tcp.write_all(bytes.as_ref()).await.expect("the gateway reads");
