@@ -76,7 +76,7 @@ impl Controller {
     /// # Errors
     /// When it does not come to listen; with the end of its log.
     pub async fn start_on_manifests(folder: &Path, args: &[&str]) -> Result<Self> {
-        Self::start(krypton("krypton-controller")?.arg("--manifests").arg(folder).args(args)).await
+        Self::start(krypton("krypton-controller")?.arg("--manifests").arg(folder), args).await
     }
 
     /// Starts one that watches the Kubernetes API of `kubeconfig`; `args` are added.
@@ -84,11 +84,13 @@ impl Controller {
     /// # Errors
     /// When it does not come to listen; with the end of its log.
     pub async fn start_on_cluster(kubeconfig: &Path, args: &[&str]) -> Result<Self> {
-        Self::start(krypton("krypton-controller")?.env("KUBECONFIG", kubeconfig).args(args)).await
+        Self::start(krypton("krypton-controller")?.env("KUBECONFIG", kubeconfig), args).await
     }
 
-    async fn start(program: Program) -> Result<Self> {
-        let program = program.args(["--discovery-listen", ANY, "--admin-listen", ANY]);
+    async fn start(program: Program, args: &[&str]) -> Result<Self> {
+        // A test that starts it again gives the address that gateways know.
+        let any = ["--discovery-listen", "--admin-listen"].into_iter().filter(|flag| !args.contains(flag));
+        let program = program.args(any.flat_map(|flag| [flag, ANY])).args(args);
         let mut process = program.start(RunDir::of_this_process()?)?;
         let admin = listening(&mut process, "admin=").await?;
         Ok(Self { discovery: listening(&mut process, "discovery=").await?, admin, process })
@@ -110,7 +112,10 @@ impl ExampleAgent {
 }
 
 /// The binary of that name, built beside the running test: `target/<profile>/deps/<test>` and `target/<profile>/<name>`.
-fn krypton(name: &str) -> Result<Program> {
+///
+/// # Errors
+/// When it was not built.
+pub fn krypton(name: &str) -> Result<Program> {
     let test = std::env::current_exe()?;
     let folder = test.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned);
     let path = folder.join(name);

@@ -1,17 +1,18 @@
 //! The main job on a real Kubernetes API: Agents and slices are applied, calls through the gateway follow them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use http::StatusCode;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use krypton_e2e::bridge::Bridge;
 use krypton_e2e::cluster::{Namespace, shared};
 use krypton_e2e::programs::{Controller, Gateway};
 use krypton_e2e::wait::eventually;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject};
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -35,14 +36,9 @@ fn endpoint(address: SocketAddr, conditions: &Value) -> Value {
     json!({ "addresses": [address.ip()], "conditions": conditions })
 }
 
-async fn delete<K>(namespace: &Namespace, name: &str)
-where
-    K: kube::Resource<DynamicType = ()>,
-{
-    let resource = ApiResource::erase::<K>(&());
-    let client = namespace.cluster().client();
-    let api = Api::<DynamicObject>::namespaced_with(client, namespace.name(), &resource);
-    api.delete(name, &DeleteParams::default()).await.unwrap();
+async fn delete_slice(namespace: &Namespace, name: &str) {
+    let slices: Api<EndpointSlice> = namespace.api();
+    slices.delete(name, &DeleteParams::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -242,10 +238,9 @@ async fn mirrored_endpoints_count_when_they_bear_the_label_themselves() {
 }
 
 async fn mirrored_labels(namespace: &Namespace) -> BTreeMap<String, String> {
-    use k8s_openapi::api::discovery::v1::EndpointSlice;
     let slices: Api<EndpointSlice> = namespace.api();
     eventually("the endpoints are mirrored", SOON, async || {
-        let found = slices.list(&kube::api::ListParams::default()).await?.items;
+        let found = slices.list(&ListParams::default()).await?.items;
         ensure!(found.len() == 1, "{} slices", found.len());
         Ok(found[0].metadata.labels.clone().unwrap_or_default())
     })
@@ -255,12 +250,11 @@ async fn mirrored_labels(namespace: &Namespace) -> BTreeMap<String, String> {
 
 #[tokio::test]
 async fn slices_of_one_agent_merge() {
-    use k8s_openapi::api::discovery::v1::EndpointSlice;
     let cluster = shared().await.unwrap();
     cluster.install_agent_crd().await.unwrap();
     let bridge = Bridge::create().unwrap();
     let (one, two, three) = (bridge.address(10), bridge.address(11), bridge.address(12));
-    let at = |address: std::net::Ipv4Addr| SocketAddr::from((address, 8080));
+    let at = |address: Ipv4Addr| SocketAddr::from((address, 8080));
     let test = cluster.with_namespace(async |namespace| {
         let krypton = Krypton::start(namespace).await;
         put(namespace, agent("echo", json!({}))).await.unwrap();
@@ -274,7 +268,7 @@ async fn slices_of_one_agent_merge() {
             foreign["metadata"]["labels"]["kubernetes.io/service-name"] = json!(service);
             put(namespace, foreign).await.unwrap();
         }
-        delete::<EndpointSlice>(namespace, "one").await;
+        delete_slice(namespace, "one").await;
         endpoints_become(&krypton.gateway, namespace, &[at(two), at(three)]).await;
     });
     test.await.unwrap();
@@ -282,12 +276,11 @@ async fn slices_of_one_agent_merge() {
 
 #[tokio::test]
 async fn one_address_family_is_dialled_and_host_names_are_not() {
-    use k8s_openapi::api::discovery::v1::EndpointSlice;
     let cluster = shared().await.unwrap();
     cluster.install_agent_crd().await.unwrap();
     let bridge = Bridge::create().unwrap();
     let v4 = bridge.address(10);
-    let v6: std::net::Ipv6Addr = "fd00:5e5::10".parse().unwrap();
+    let v6: Ipv6Addr = "fd00:5e5::10".parse().unwrap();
     let slice_of = |name: &str, kind: &str, address: Value| {
         let mut slice = slice(name, "echo", 8080, &[json!({ "addresses": [address] })]);
         slice["addressType"] = json!(kind);
@@ -301,7 +294,7 @@ async fn one_address_family_is_dialled_and_host_names_are_not() {
         put(namespace, slice_of("name", "FQDN", json!("agent.example.com"))).await.unwrap();
         put(namespace, slice_of("v4", "IPv4", json!(v4))).await.unwrap();
         endpoints_become(&krypton.gateway, namespace, &[SocketAddr::from((v4, 8080))]).await;
-        delete::<EndpointSlice>(namespace, "v4").await;
+        delete_slice(namespace, "v4").await;
         endpoints_become(&krypton.gateway, namespace, &[SocketAddr::from((v6, 8080))]).await;
     });
     test.await.unwrap();

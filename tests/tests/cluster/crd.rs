@@ -303,7 +303,7 @@ async fn is_writable(namespace: &Namespace, name: &str) -> Result<()> {
 }
 
 /// Our definition without its rules: any object of the right types can be stored.
-async fn install_lax_crd(cluster: &Cluster) {
+pub(crate) async fn install_lax_crd(cluster: &Cluster) {
     let mut crd = serde_json::to_value(agent_crd()).unwrap();
     loosen(&mut crd["spec"]["versions"]);
     // As the chart's is applied, by the same field manager, so that this one is replaced by that one.

@@ -5,13 +5,22 @@
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod agents;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod api_server;
 #[cfg(test)]
 mod crd;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod endpoints;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod outage;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod propagation;
 #[cfg(test)]
 mod runner;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use krypton_e2e::cluster::Namespace;
 use krypton_e2e::programs::{Controller, ExampleAgent, Gateway};
 use krypton_e2e::wait::eventually;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -243,6 +243,12 @@ pub(crate) async fn put(namespace: &Namespace, object: Value) -> Result<()> {
         Api::<DynamicObject>::namespaced_with(namespace.cluster().client(), namespace.name(), &resource);
     api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await?;
     Ok(())
+}
+
+/// Deletes the Agent `name`.
+pub(crate) async fn delete_agent(namespace: &Namespace, name: &str) {
+    let agents: Api<krypton_crd::Agent> = namespace.api();
+    agents.delete(name, &DeleteParams::default()).await.unwrap();
 }
 
 /// An Agent of plain HTTP with these fields beside its image.
