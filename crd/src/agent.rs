@@ -314,7 +314,7 @@ fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String
 /// stored under the Go system's definition never met that rule, and the gateway writes the path into a request line.
 fn invocation_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let Some(path) = non_empty(deserializer)? else { return Ok(None) };
-    let visible = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    let visible = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'<' | b'>' | b'`');
     if path.starts_with('/') && path.len() <= MAX_INVOCATION_PATH && path.bytes().all(visible) {
         return Ok(Some(path));
     }

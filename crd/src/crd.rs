@@ -16,8 +16,8 @@ use crate::agent::Agent;
 use crate::names::{AGENT_NAME_PATTERN, MAX_NAME_BYTES};
 
 /// What is wrong with an `invocationPath` that cannot stand in a request line.
-pub(crate) const INVOCATION_PATH_MESSAGE: &str = "must start with / and have at most 1024 characters, none of them a space, a control character, ? or #; \
-     percent-encode others";
+pub(crate) const INVOCATION_PATH_MESSAGE: &str = "must start with / and have at most 1024 characters, none of them a space, a control character, ? or # \
+     (nor <, > or a backtick); percent-encode others";
 
 /// Says how the file came to be, for whoever opens it.
 const HEADER: &str = "# Generated from the Rust types by `make crds`. Do not edit.\n";
@@ -115,7 +115,8 @@ pub(crate) fn always_on_rule() -> Rule {
     .optional_old_self(true)
 }
 
-/// `invocationPath` can stand in a request line as it is: visible ASCII without `?` and `#`.
+/// `invocationPath` can stand in a request line as it is: visible ASCII without `?` and `#`, which end a path, and
+/// without `<`, `>` and the backtick, which the gateway's parser refuses.
 pub(crate) fn invocation_path_rule() -> Rule {
-    Rule::new(r#"self == '' || self.matches(r'^/[!-"$->@-~]*$')"#).message(INVOCATION_PATH_MESSAGE)
+    Rule::new(r#"self == '' || self.matches(r'^/[!-"$-;=@-_a-~]*$')"#).message(INVOCATION_PATH_MESSAGE)
 }

@@ -154,9 +154,9 @@ fn a_failure_names_the_place_in_a_list_and_what_is_missing() {
 
 #[test]
 fn a_path_that_cannot_stand_in_a_request_line_is_refused() {
-    for path in
-        ["a2a", "/a?b", "/a#b", "/a b", "/a\r\nHost: evil", "/\u{e4}", &format!("/{}", "a".repeat(1024))]
-    {
+    let long = format!("/{}", "a".repeat(1024));
+    let bad = ["a2a", "/a?b", "/a#b", "/a b", "/a\r\nHost: evil", "/\u{e4}", "/<", "/>", "/`", &long];
+    for path in bad {
         let (field, reason) = field_error(mk_agent(&json!({ "image": "example", "invocationPath": path })));
         assert_eq!(field, "spec.invocationPath");
         assert!(reason.contains(crate::crd::INVOCATION_PATH_MESSAGE) || path.len() > 1024, "{reason}");
