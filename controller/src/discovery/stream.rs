@@ -34,9 +34,9 @@ pub(super) struct Stream {
 enum End {
     #[error("the gateway left")]
     Left,
-    #[error("the stream broke: {0}")]
+    #[error("the stream broke: {}", .0.message())]
     Broken(Status),
-    #[error("{0}")]
+    #[error("{}", .0.message())]
     Refused(Status),
 }
 
@@ -47,13 +47,13 @@ impl Stream {
     pub(super) async fn run(mut self, mut requests: Streaming<DeltaRoutesRequest>) {
         let end = match self.greet(&mut requests).await {
             Ok((node, session, membership)) => {
-                log::info!(node = node.as_str(), address:? = self.address; "Gateway connected");
+                log::info!(node = node.as_str(), address = self.peer().as_str(); "Gateway connected");
                 let end = self.feed(&node, session, &membership, &mut requests).await;
                 log::info!(node = node.as_str(), reason:% = end; "Gateway disconnected");
                 end
             }
             Err(end) => {
-                log::warn!(address:? = self.address, reason:% = end; "Gateway refused");
+                log::warn!(address = self.peer().as_str(), reason:% = end; "Gateway refused");
                 end
             }
         };
@@ -61,6 +61,11 @@ impl Stream {
             // Where the gateway does not read, nobody is there to be told.
             self.responses.try_send(Err(status)).ok();
         }
+    }
+
+    /// Where the gateway connects from, for the log.
+    fn peer(&self) -> String {
+        self.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
     }
 
     /// Takes the first message.
