@@ -3,6 +3,7 @@
 //! What is ever sent twice: a call whose dial failed, to another endpoint; and once more on a fresh connection,
 //! when a pooled one turned out dead before the agent can have seen the request. Nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -18,7 +19,7 @@ use super::ctx::CallCtx;
 use super::error::CallError;
 use super::peer::{Dial, peer};
 use crate::balance::{self, MAX_ATTEMPTS};
-use crate::route_table::{DialMode, InFlight};
+use crate::route_table::{CallKind, DialMode, InFlight};
 use crate::server::watch::Interrupt;
 
 /// The peer of the next attempt.
@@ -53,15 +54,22 @@ pub(super) fn choose(
     upstream.body_sent = 0;
     let route = agent.view.route();
     let left = agent.deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+    // A drain ends it by hanging up on the agent: the client's side cannot be interrupted.
+    let is_ended_from_here = ctx.is_h2 && ctx.kind == CallKind::Standing;
     let within = |limit: Duration| left.map_or(limit, |left| left.min(limit));
     let dial = Dial {
         app_protocol: route.app_protocol,
         connect: within(connect),
         // A silence to the call's own deadline ends it with an answer, also where an interruption cannot.
         silence: (!session.is_upgrade_req()).then(|| within(route.timeouts.timeout)),
-        fresh,
+        // The pool's connections are shared, or were made without the handle.
+        fresh: fresh || is_ended_from_here,
     };
-    let peer = peer(&endpoint, dial);
+    let mut peer = peer(&endpoint, dial);
+    if is_ended_from_here {
+        let watch = Arc::clone(&ctx.watch);
+        peer.options.upstream_tcp_sock_tweak_hook = Some(Arc::new(move |socket| watch.hold_agent(socket)));
+    }
     upstream.at = Some(InFlight::new(endpoint, ctx.kind));
     Ok(Box::new(peer))
 }

@@ -7,9 +7,11 @@
 //! A deadline that passes on HTTP/1 makes the client's side of the pump fail on its next read
 //! ([`CallWatch::is_interrupted`]), so that the call ends the ordinary way and the client still gets an answer.
 //! Where that cannot be (no call yet, HTTP/2, a pump that is not reading), the future is dropped: the stream is
-//! reset.
+//! reset. But a standing stream over HTTP/2 is to end cleanly when the gateway stops: for that the watch holds a
+//! handle of its agent's socket and hangs up there.
 
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -17,6 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+use pingora::ErrorType::SocketError;
+use pingora::OrErr as _;
+use socket2::{SockRef, Socket};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +52,8 @@ pub(crate) struct CallWatch {
     ends_with_drain: AtomicBool,
     interrupt: AtomicU8,
     reset: AtomicBool,
+    /// A handle of the socket to the agent, where [`Self::hold_agent`] was asked to keep one.
+    agent: ArcSwapOption<Socket>,
     /// How long a write may wait for the client to read, in milliseconds; `NEVER` for ever.
     write_limit: AtomicU64,
     /// A write has waited for longer.
@@ -87,6 +95,7 @@ impl CallWatch {
             ends_with_drain: AtomicBool::new(true),
             interrupt: AtomicU8::new(0),
             reset: AtomicBool::new(false),
+            agent: ArcSwapOption::empty(),
             write_limit: AtomicU64::new(NEVER),
             stalled: AtomicBool::new(false),
         })
@@ -153,6 +162,22 @@ impl CallWatch {
     /// The answer was cut: the client has to see an error and not an end.
     pub(crate) fn request_reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps a handle of the socket to the agent, by which a call that cannot be interrupted at the client's side
+    /// can be ended at the agent's.
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub(crate) fn hold_agent(&self, socket: &impl AsFd) -> pingora::Result<()> {
+        let handle = SockRef::from(socket).try_clone().or_err(SocketError, "a handle of the agent's socket")?;
+        self.agent.store(Some(Arc::new(handle)));
+        Ok(())
+    }
+
+    /// Hangs up on the agent. Whether that could be done: the call then ends the ordinary way.
+    fn hang_up(&self) -> bool {
+        self.agent.load().as_ref().is_some_and(|socket| socket.shutdown(std::net::Shutdown::Both).is_ok())
     }
 
     /// Sets how long a write to this connection may wait for the client to read.
@@ -235,7 +260,7 @@ pub(super) async fn limited<F: Future>(
                 && watch.ends_with_drain.load(Ordering::Relaxed)
                 && stopped.as_mut().poll(cx).is_ready()
             {
-                if !watch.interrupt_with(Interrupt::Drain, can_speak) {
+                if !watch.interrupt_with(Interrupt::Drain, can_speak || watch.hang_up()) {
                     return Poll::Ready(None);
                 }
                 interrupted = true;
