@@ -26,7 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Version;
-use http::header::TRANSFER_ENCODING;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::ErrorType::InvalidHTTPHeader;
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
@@ -236,6 +236,11 @@ impl ProxyHttp for Gateway {
             // HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
             if answer.remove_header(&TRANSFER_ENCODING).is_some() {
                 session.set_keepalive(None);
+            }
+            if answer.version == Version::HTTP_2 && !answer.headers.contains_key(CONTENT_LENGTH) {
+                // Pingora chunks what comes from HTTP/2, after this; but a header is written only once.
+                answer.set_version(Version::HTTP_11);
+                session.as_downstream_mut().write_response_header_ref(answer).await?;
             }
         }
         if progress::ends_with_header(&ctx.method, answer) {
