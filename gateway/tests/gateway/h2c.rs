@@ -7,8 +7,8 @@ use http::{HeaderMap, Method, Request, Response};
 use krypton_discovery::{AppProtocol, Route, UpstreamHost};
 use tokio::sync::{mpsc, watch};
 
-use crate::support::agent::ScriptedAgent;
-use crate::support::client::{Client, End};
+use crate::support::agent::{ScriptedAgent, header};
+use crate::support::client::{Client, End, status_of};
 use crate::support::h2::{H2Agent, H2Client, answer, read, request, soon};
 use crate::support::{Setup, TestGateway, mk_route};
 
@@ -99,6 +99,19 @@ async fn it_may_see_localhost_as_its_authority() {
         assert_eq!(head.uri.authority().unwrap(), "localhost:8080");
         assert_eq!(head.headers["x-forwarded-host"], "test");
     }
+}
+
+#[tokio::test]
+async fn an_http10_client_reaches_it() {
+    let (agent, mut seen) = echoing().await;
+    let gateway = gateway_to(&agent).await;
+    let mut client = Client::connect(gateway.address).await;
+    client.send("POST /v1/agents/ns/agent HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello").await;
+    let head = client.head().await;
+    assert_eq!((status_of(&head), header(&head, "transfer-encoding")), (200, None));
+    assert_eq!(client.end().await, (b"hello".to_vec(), End::Closed));
+    assert_eq!(seen.recv().await.unwrap().0.uri.authority().unwrap(), "localhost:8080", "it had no Host");
+    gateway.await_outcome("ok", 1).await;
 }
 
 #[tokio::test]

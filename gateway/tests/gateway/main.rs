@@ -3,6 +3,7 @@
 mod balancing;
 mod calls;
 mod connections;
+mod drain;
 mod faults;
 mod h2c;
 mod http10;
