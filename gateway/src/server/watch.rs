@@ -294,7 +294,7 @@ pub(super) async fn limited<F: Future>(
 }
 
 fn now() -> u64 {
-    millis(START.elapsed())
+    millis_ceil(START.elapsed())
 }
 
 fn millis(duration: Duration) -> u64 {
