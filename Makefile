@@ -15,8 +15,8 @@ help: ## List the targets
 .PHONY: demo
 demo: ## Play the guided tour without a cluster (ARGS=--once: play it, then exit)
 	@.ci/needs rust cc make cmake
-	cargo build --profile demo -p krypton-gateway -p krypton-controller -p krypton-example-agent
-	@./examples/demo.sh $(ARGS)
+	cargo build --profile demo -p krypton-gateway -p krypton-controller -p krypton-example-agent -p krypton-demo
+	@exec "$${CARGO_TARGET_DIR:-target}/demo/krypton-demo" $(ARGS)
 
 .PHONY: build
 build: ## Build everything, unoptimised

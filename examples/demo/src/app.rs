@@ -73,8 +73,8 @@ async fn show(stage: &mut Stage, screen: &Screen, once: bool) -> anyhow::Result<
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        if let Some(first) = stage.processes.ended().first() {
-            bail!("{first}");
+        if !stage.processes.ended().is_empty() {
+            bail!("not everything stayed up");
         }
     }
 }

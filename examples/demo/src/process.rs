@@ -88,7 +88,7 @@ impl Processes {
             Ok(addresses) => addresses,
             Err(error) => {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
-                return Err(error.context(format!("{name} did not start. Its log ends:\n{}", tail(&said))));
+                bail!("{error:#}. Its log ends:\n{}", tail(&said));
             }
         };
         let mut output = JoinSet::new();

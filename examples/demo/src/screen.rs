@@ -56,7 +56,7 @@ impl Screen {
     }
 
     pub(crate) fn title(&self, text: &str) -> io::Result<()> {
-        self.line(format_args!("\n{}\n", self.paint(Style::Bold, text)))
+        self.line(format_args!("\n{}", self.paint(Style::Bold, text)))
     }
 
     pub(crate) fn heading(&self, number: usize, title: &str) -> io::Result<()> {

@@ -22,8 +22,9 @@ pub(super) async fn plain(stage: &mut Stage, screen: &Screen) -> anyhow::Result<
     let took = begun.elapsed();
     let pod = answer.instance()?;
     let seen = answer.json()?;
-    let target = seen["target"].as_str().unwrap_or_default();
-    screen.say(format_args!("{} from {pod}, which saw {} {target}", answer.status, seen["method"]))?;
+    let saw = |field: &str| seen[field].as_str().unwrap_or_default();
+    let (method, target) = (saw("method"), saw("target"));
+    screen.say(format_args!("{} from {pod}, which saw {method} {target}", answer.status))?;
     ensure!(target == "/any/path?with=query", "the agent saw {target}");
     Ok(format!("answered in {}", human(took)))
 }
