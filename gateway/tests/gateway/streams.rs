@@ -346,6 +346,27 @@ async fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
     gateway.await_outcome("ok", 1).await;
 }
 
+/// Closing while the rest of the upload is on its way would reset the connection, and the answer with it.
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_reads_only_after_its_upload() {
+    let mut agent = ManualAgent::start().await;
+    let gateway = TestGateway::with_agent(agent.address).await;
+    let mut client = Client::connect(gateway.address).await;
+    let size = 8 * 1024 * 1024;
+    client.send(format!("POST {TARGET} HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\n\r\n")).await;
+    let mut conn = agent.accept().await;
+    conn.expect_head().await;
+    conn.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
+    drop(conn);
+    let chunk = vec![b'x'; 64 * 1024];
+    for _ in 0..size / chunk.len() {
+        client.send(&chunk).await;
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.text(), answer.header("connection")), (413, "no", Some("close")));
+    assert_eq!(client.end().await, (vec![], End::Closed));
+}
+
 #[tokio::test]
 async fn an_old_client_gets_a_stream_that_ends_with_the_connection() {
     for keep in ["", "Connection: keep-alive\r\n"] {
