@@ -15,9 +15,10 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
+use crate::objects::{agent, put};
 use crate::support::{
-    Krypton, SOON, agent, apply_echo, call, endpoints_become, get, instance, is_answered_by, is_ready,
-    is_refused, path, put, ready, route, slice,
+    Krypton, SOON, apply_echo, call, endpoints_become, get, instance, is_answered_by, is_ready, is_refused,
+    path, ready, route, slice,
 };
 
 /// Calls that show where the gateway sends new ones: with two endpoints, each would get about half.

@@ -16,9 +16,10 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::objects::{agent, put};
 use crate::support::{
-    Krypton, SOON, Traffic, agent, apply_echo, delete_agent, get, instance, is_answered_by, is_ready,
-    is_refused, metric_becomes, path, put, ready, slice,
+    Krypton, SOON, Traffic, apply_echo, delete_agent, get, instance, is_answered_by, is_ready, is_refused,
+    metric_becomes, path, ready, slice,
 };
 
 const KINDS: [&str; 3] = ["Agent", "EndpointSlice", "Service"];
@@ -203,12 +204,12 @@ async fn grant_reading(namespace: &Namespace) {
             { "apiVersion": "v1", "kind": "Namespace", "name": namespace.name(), "uid": uid },
         ],
     });
-    let rule = |group: &str, resource: &str| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["list", "watch"] });
-    let role = json!({ "metadata": metadata, "rules": [
-        rule("krypton.ai", "agents"),
-        rule("discovery.k8s.io", "endpointslices"),
-        rule("", "services"),
-    ]});
+    let readable = [("krypton.ai", "agents"), ("discovery.k8s.io", "endpointslices"), ("", "services")];
+    let rules = readable.map(|(group, resource)| {
+        let verbs = ["list", "watch"];
+        json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs })
+    });
+    let role = json!({ "metadata": metadata, "rules": rules });
     let binding = json!({
         "metadata": metadata,
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace.name() },

@@ -1,6 +1,8 @@
 //! The Agent API as a real API server serves it: what kubectl shows, what is refused and in which words, and that
 //! objects which broke the rules before stay writable.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use krypton_crd::crd::agent_crd;
 use krypton_e2e::cluster::{Cluster, Namespace, shared};
@@ -10,7 +12,10 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, agent, put};
+use crate::objects::{agent, put};
+
+/// All of this takes milliseconds; this is for a machine that is busy with other tests.
+const SOON: Duration = Duration::from_secs(30);
 
 /// Every field whose value is a duration.
 const DURATIONS: [&str; 5] = ["timeout", "maxDuration", "startupTimeout", "drainTimeout", "scaleToZeroAfter"];
@@ -150,7 +155,8 @@ async fn what_makes_sense_is_accepted() {
             json!({ "podTemplate": { "spec": { "nodeSelector": { "disk": "ssd" } } } }),
             json!({ "resources": { "limits": { "cpu": 1 } }, "env": [{ "name": "A", "value": "b" }] }),
         ] {
-            try_create(namespace, "a", spec.clone()).await.expect(&spec.to_string());
+            let refusal = try_create(namespace, "a", spec.clone()).await.err();
+            assert_eq!(refusal, None, "{spec}");
         }
         for duration in ["1h30m", "1.5s", "300ms", "+5s", "1ns", "2562047h"] {
             let spec = Value::Object(

@@ -17,6 +17,8 @@ mod endpoints;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod objects;
+#[cfg(test)]
 mod outage;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
@@ -25,5 +27,6 @@ mod propagation;
 mod runner;
 #[cfg(test)]
 mod shared;
+#[cfg(feature = "bridge")]
 #[cfg(test)]
 mod support;

@@ -1,5 +1,5 @@
-//! What tests of Krypton on a cluster share: objects as plain JSON, example agents at addresses of a bridge, callers,
-//! and looks into the two programs' admin ports.
+//! What tests of both programs on a cluster share: example agents at addresses of a bridge, their slices, callers, and
+//! looks into the programs' admin ports.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,10 +17,12 @@ use krypton_e2e::cluster::Namespace;
 use krypton_e2e::programs::{Controller, ExampleAgent, Gateway};
 use krypton_e2e::wait::eventually;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
+
+use crate::objects::{agent, put};
 
 /// All of this takes milliseconds; this is for a machine that is busy with other tests.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -233,36 +235,10 @@ pub(crate) async fn instance(bridge: &Bridge, host: u8, port: u16, name: &str) -
     ExampleAgent::start(SocketAddr::from((address, port)), &["--name", name]).await.unwrap()
 }
 
-/// Creates or replaces an object; one field manager owns all of it, so what is left out goes.
-pub(crate) async fn put(namespace: &Namespace, object: Value) -> Result<()> {
-    let object: DynamicObject = serde_json::from_value(object)?;
-    let types = object.types.as_ref().context("an object without a kind")?;
-    let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
-    let name = object.metadata.name.as_deref().context("an object without a name")?;
-    let api =
-        Api::<DynamicObject>::namespaced_with(namespace.cluster().client(), namespace.name(), &resource);
-    api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await?;
-    Ok(())
-}
-
 /// Deletes the Agent `name`.
 pub(crate) async fn delete_agent(namespace: &Namespace, name: &str) {
     let agents: Api<krypton_crd::Agent> = namespace.api();
     agents.delete(name, &DeleteParams::default()).await.unwrap();
-}
-
-/// An Agent of plain HTTP with these fields beside its image.
-pub(crate) fn agent(name: &str, spec: Value) -> Value {
-    let mut agent = json!({
-        "apiVersion": "krypton.ai/v1alpha1",
-        "kind": "Agent",
-        "metadata": { "name": name },
-        "spec": { "image": "example", "protocol": "http" },
-    });
-    if let (Some(all), Value::Object(fields)) = (agent["spec"].as_object_mut(), spec) {
-        all.extend(fields);
-    }
-    agent
 }
 
 /// A slice of the agent's Service.
