@@ -39,7 +39,7 @@ fn mk_route(endpoints: &[SocketAddr]) -> Route {
         protocol: Protocol::Http,
         app_protocol: AppProtocol::Http,
         upstream_host: UpstreamHost::Preserve,
-        port: NonZeroU16::new(8080).unwrap(),
+        port: NonZeroU16::new(8080).expect("a port"),
         invocation_path: InvocationPath::default(),
         timeouts: Timeouts {
             timeout: Duration::from_mins(5),
@@ -50,13 +50,16 @@ fn mk_route(endpoints: &[SocketAddr]) -> Route {
         max_standing_streams: 1000,
         cluster_ip: None,
         scaled_to_zero: false,
-        endpoints: endpoints.iter().map(|address| Endpoint::new(*address, None).unwrap()).collect(),
+        endpoints: endpoints
+            .iter()
+            .map(|address| Endpoint::new(*address, None).expect("an endpoint"))
+            .collect(),
     }
 }
 
 fn table_of(endpoints: &[SocketAddr]) -> RouteTableWriter {
     let mut writer = RouteTableWriter::new(EndpointPolicy { allow_loopback: true, deny: vec![] });
-    let refused = writer.upsert(VersionedRoute::new("ns/agent".parse().unwrap(), mk_route(endpoints)));
+    let refused = writer.upsert(VersionedRoute::new("ns/agent".parse().expect("a key"), mk_route(endpoints)));
     assert_eq!(refused, []);
     writer.set_freshness(Freshness::Live);
     writer
@@ -111,10 +114,10 @@ fn per_call(serve: impl Fn(u64) -> u64) -> u64 {
 
 /// An agent on a thread of its own, whose allocations are not counted here.
 fn agent() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
-        for mut tcp in listener.incoming().map(Result::unwrap) {
+        for mut tcp in listener.incoming().flatten() {
             std::thread::spawn(move || {
                 while read_until(&mut tcp, b"\r\n\r\n") {
                     tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").ok();
@@ -128,9 +131,10 @@ fn agent() -> SocketAddr {
 /// A client on a thread of its own, that makes so many calls on one connection and then does `done`.
 fn call(gateway: SocketAddr, calls: u64, done: impl FnOnce() + Send + 'static) {
     std::thread::spawn(move || {
-        let mut tcp = TcpStream::connect(gateway).unwrap();
+        let mut tcp = TcpStream::connect(gateway).expect("the gateway accepts");
         for _ in 0..calls {
-            tcp.write_all(b"GET /v1/agents/ns/agent/x?y HTTP/1.1\r\nHost: t\r\nAccept: */*\r\n\r\n").unwrap();
+            tcp.write_all(b"GET /v1/agents/ns/agent/x?y HTTP/1.1\r\nHost: t\r\nAccept: */*\r\n\r\n")
+                .expect("the gateway reads");
             assert!(read_until(&mut tcp, b"\r\n\r\nok"), "an answer");
         }
         done();
@@ -156,7 +160,7 @@ fn conf() -> Arc<ServerConf> {
 
 /// Runs `serve` on a runtime of this thread alone and counts what it allocates.
 fn count(serve: impl Future<Output = ()>) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     allocation_counter::measure(|| runtime.block_on(serve)).count_total
 }
 
@@ -175,11 +179,11 @@ fn serve_gateway(agent: SocketAddr, calls: u64) -> u64 {
         let drain = Drain::new();
         let account = Arc::new(Account::new(Arc::clone(&metrics), None));
         let gateway = Gateway::new(table, policy, Readiness::default(), drain.clone(), account);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let limits = ConnectionLimits { connections: 10, header: minute, idle: minute };
         let proxy = http_proxy(&conf(), gateway);
         let server = Server::new(listener, proxy, limits, drain.clone(), metrics.connections.clone());
-        call(server.local_addr().unwrap(), calls, move || drain.stop());
+        call(server.local_addr().expect("an address"), calls, move || drain.stop());
         assert_eq!(server.run(minute).await, 0);
     })
 }
@@ -187,10 +191,10 @@ fn serve_gateway(agent: SocketAddr, calls: u64) -> u64 {
 fn serve_empty(agent: SocketAddr, calls: u64) -> u64 {
     count(async move {
         let proxy: Arc<HttpProxy<Empty>> = Arc::new(http_proxy(&conf(), Empty(agent)));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        call(listener.local_addr().unwrap(), calls, || ());
-        let (tcp, _) = listener.accept().await.unwrap();
-        tcp.set_nodelay(true).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        call(listener.local_addr().expect("an address"), calls, || ());
+        let (tcp, _) = listener.accept().await.expect("a client");
+        tcp.set_nodelay(true).expect("nodelay");
         let (_draining, watch) = tokio::sync::watch::channel(false);
         let mut stream: Stream = Box::new(L4Stream::from(tcp));
         loop {

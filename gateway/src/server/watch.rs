@@ -170,7 +170,8 @@ impl CallWatch {
     /// # Errors
     /// The process is out of descriptors.
     pub(crate) fn hold_agent(&self, socket: &impl AsFd) -> pingora::Result<()> {
-        let handle = SockRef::from(socket).try_clone().or_err(SocketError, "a handle of the agent's socket")?;
+        let handle =
+            SockRef::from(socket).try_clone().or_err(SocketError, "a handle of the agent's socket")?;
         self.agent.store(Some(Arc::new(handle)));
         Ok(())
     }

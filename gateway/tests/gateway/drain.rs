@@ -31,7 +31,7 @@ async fn gated_agent() -> (ScriptedAgent, watch::Sender<bool>) {
         let mut opened = opened.clone();
         async move {
             while let Some(head) = conn.head().await {
-                match head.split(' ').nth(1).unwrap() {
+                match head.split(' ').nth(1).expect("a target") {
                     "/now" => conn.write(OK).await,
                     "/events" => {
                         conn.write(format!("{STREAM}2\r\n1\n\r\n")).await;
@@ -48,10 +48,10 @@ async fn gated_agent() -> (ScriptedAgent, watch::Sender<bool>) {
                     }
                     "/mute" => conn.await_close().await,
                     _ => {
-                        let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+                        let length = header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));
                         conn.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
-                        conn.take(length).await.unwrap();
-                        opened.wait_for(|open| *open).await.unwrap();
+                        conn.take(length).await.expect("the upload");
+                        opened.wait_for(|open| *open).await.expect("the test");
                         conn.write("world").await;
                     }
                 }
@@ -64,7 +64,7 @@ async fn gated_agent() -> (ScriptedAgent, watch::Sender<bool>) {
 
 /// A gateway's exit: how many connections were cut.
 async fn exit(gateway: TestGateway) -> usize {
-    soon("the end of the gateway", gateway.serving).await.unwrap()
+    soon("the end of the gateway", gateway.serving).await.expect("the server's task")
 }
 
 /// Waits until the listener is gone.
@@ -276,7 +276,7 @@ async fn a_standing_stream_ends_as_if_the_agent_had_ended_it() {
 /// A standing stream's request.
 fn standing(target: &str) -> Request<()> {
     let mut asked = request(Method::GET, target);
-    asked.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+    asked.headers_mut().insert("accept", "text/event-stream".parse().expect("a value"));
     asked
 }
 

@@ -30,7 +30,7 @@ impl PodAndService {
     fn route(&self) -> Route {
         let mut route = mk_route(&[self.pod.address]);
         route.cluster_ip = Some(SERVICE_IP);
-        route.port = self.service.address.port().try_into().unwrap();
+        route.port = self.service.address.port().try_into().expect("a port");
         route
     }
 

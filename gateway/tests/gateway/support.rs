@@ -18,7 +18,7 @@ use krypton_gateway::metrics::Metrics;
 use krypton_gateway::proxy::headers::{AllowedHosts, TrustedProxies};
 use krypton_gateway::proxy::{Account, CallPolicy, Gateway};
 use krypton_gateway::readiness::Readiness;
-use krypton_gateway::route_table::{Freshness, RouteTableHandle, RouteTableWriter};
+use krypton_gateway::route_table::{Freshness, RouteTableWriter};
 use krypton_gateway::server::{ConnectionLimits, Drain, Server};
 use pingora::server::configuration::ServerConf;
 use tokio::task::JoinHandle;
@@ -30,7 +30,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) writer: RouteTableWriter,
-    pub(crate) table: RouteTableHandle,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) drain: Drain,
     pub(crate) serving: JoinHandle<usize>,
@@ -78,7 +77,7 @@ impl Setup {
         let drain = Drain::new();
         let readiness = Readiness::default();
         let account = Arc::new(Account::new(Arc::clone(&metrics), None));
-        let gateway = Gateway::new(table.clone(), self.policy, readiness, drain.clone(), account);
+        let gateway = Gateway::new(table, self.policy, readiness, drain.clone(), account);
         let conf = ServerConf {
             upstream_keepalive_pool_size: 1024,
             max_retries: MAX_ATTEMPTS,
@@ -89,7 +88,7 @@ impl Setup {
         let server = Server::new(listener, proxy, self.limits, drain.clone(), metrics.connections.clone());
         let address = server.local_addr().expect("an address");
         let serving = spawn(server.run(self.drain_timeout));
-        TestGateway { address, writer, table, metrics, drain, serving }
+        TestGateway { address, writer, metrics, drain, serving }
     }
 }
 

@@ -49,10 +49,9 @@ pub(crate) struct H2Agent {
 
 /// Waits for what a test expects, with a deadline.
 pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(DEADLINE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("never came: {what}"),
-    }
+    let output = tokio::time::timeout(DEADLINE, future).await;
+    assert!(output.is_ok(), "never came: {what}");
+    output.expect("checked")
 }
 
 /// A request to `http://test{target}`.
