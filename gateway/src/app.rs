@@ -131,9 +131,9 @@ impl App {
         let snapshot_file = args.snapshot_file.as_ref().map(|path| {
             match snapshot_file::load(path) {
                 Ok(Some(stored)) => client.restore(stored),
-                Ok(None) => log::info!(path:? = path; "No snapshot file yet"),
+                Ok(None) => log::info!(path:% = path.display(); "No snapshot file yet"),
                 Err(error) => {
-                    log::warn!(path:? = path, error:%; "Snapshot file refused; starting without it");
+                    log::warn!(path:% = path.display(), error:%; "Snapshot file refused; starting without it");
                 }
             }
             SnapshotFile::new(path.clone(), table.clone(), metrics.snapshot_file_failures.clone())
@@ -216,7 +216,11 @@ impl App {
             Some(Some(Ok(0))) => log::info!("Drained"),
             Some(Some(Ok(connections))) => log::warn!(connections; "Cut what the drain timeout left"),
             Some(_) => anyhow::bail!("the accept loop failed"),
-            None => log::warn!("Asked twice: ending without a drain"),
+            None => {
+                log::warn!("Asked twice: ending without a drain");
+                self.drain.cut();
+                tokio::time::timeout(FLUSH, server.join_next()).await.ok();
+            }
         }
         server.shutdown().await;
         end.cancel();

@@ -8,12 +8,14 @@
 //! 3. HTTP/2: one task a stream, each through the same function; siblings never wait for each other.
 //! 4. Drain: [`Drain::begin`] makes answers say `Connection: close` and sends GOAWAY, while connections are still
 //!    accepted. [`Drain::stop`] ends the listener, idle connections and standing streams; calls go on.
+//!    [`Drain::cut`], by then or by itself once the time is over, ends them too.
 
 mod stream;
 pub(crate) mod watch;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,11 +64,12 @@ pub struct ConnectionLimits {
     pub idle: Duration,
 }
 
-/// The two steps in which the gateway stops. Cheap to clone.
+/// The steps in which the gateway stops. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Drain {
     draining: watch_channel::Sender<bool>,
     stop: CancellationToken,
+    cut: CancellationToken,
 }
 
 /// Accepts connections and hands their calls to the proxy.
@@ -82,6 +85,8 @@ struct Shared {
     limits: ConnectionLimits,
     drain: Drain,
     open: Gauge,
+    /// The tasks of HTTP/2 streams, which their connections' tasks do not outlive but by a moment.
+    streams: TaskTracker,
 }
 
 /// A client's connection with its permit.
@@ -97,9 +102,13 @@ struct Open(Gauge);
 // === impl Drain ===
 
 impl Drain {
-    /// Neither step was taken.
+    /// No step was taken.
     pub fn new() -> Self {
-        Self { draining: watch_channel::Sender::new(false), stop: CancellationToken::new() }
+        Self {
+            draining: watch_channel::Sender::new(false),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        }
     }
 
     /// Step one: say goodbye with every answer, go on accepting.
@@ -111,6 +120,12 @@ impl Drain {
     pub fn stop(&self) {
         self.begin();
         self.stop.cancel();
+    }
+
+    /// Instead of waiting any longer: calls end in the middle, and their clients can tell.
+    pub fn cut(&self) {
+        self.stop();
+        self.cut.cancel();
     }
 
     /// Whether step one was taken.
@@ -139,7 +154,13 @@ impl Server {
         Self {
             listener,
             connections: Arc::new(Semaphore::new(limits.connections)),
-            shared: Arc::new(Shared { proxy: Arc::new(proxy), limits, drain, open }),
+            shared: Arc::new(Shared {
+                proxy: Arc::new(proxy),
+                limits,
+                drain,
+                open,
+                streams: TaskTracker::new(),
+            }),
             tasks: TaskTracker::new(),
         }
     }
@@ -176,7 +197,13 @@ impl Server {
         }
         tasks.close();
         tokio::time::timeout(drain_timeout, tasks.wait()).await.ok();
-        tasks.len()
+        let left = tasks.len();
+        // A call that is cut is accounted for when it is dropped, so there is something to wait for.
+        shared.drain.cut();
+        tasks.wait().await;
+        shared.streams.close();
+        shared.streams.wait().await;
+        left
     }
 }
 
@@ -229,9 +256,18 @@ impl Shared {
 
     async fn serve(&self, tcp: TcpStream, client: SocketAddr) {
         let watch = CallWatch::new(self.limits.header);
-        let mut stream = ClientStream::new(tcp, client, Arc::clone(&watch));
-        match limited(stream.speaks(), &watch, &self.drain.stop, false).await {
-            Some(Ok(Speaks::Http1)) => self.serve_h1(stream, &watch).await,
+        let mut served = pin!(self.serve_watched(tcp, client, &watch));
+        tokio::select! {
+            () = served.as_mut() => {}
+            // An answer without a length must not look whole.
+            () = self.drain.cut.cancelled() => watch.request_reset(),
+        }
+    }
+
+    async fn serve_watched(&self, tcp: TcpStream, client: SocketAddr, watch: &Arc<CallWatch>) {
+        let mut stream = ClientStream::new(tcp, client, Arc::clone(watch));
+        match limited(stream.speaks(), watch, &self.drain.stop, false).await {
+            Some(Ok(Speaks::Http1)) => self.serve_h1(stream, watch).await,
             Some(Ok(Speaks::Http2)) => self.serve_h2(stream).await,
             Some(Err(_)) | None => {}
         }
@@ -320,10 +356,10 @@ impl Shared {
         let stop = self.drain.stop.clone();
         let draining = self.drain.draining.subscribe();
         let proxy = Arc::clone(&self.proxy);
-        calls.spawn(async move {
+        calls.spawn(self.streams.track_future(async move {
             let call = proxy.process_new_http(ServerSession::new_http2(stream), &draining);
             limited(call, &watch, &stop, false).await;
-        });
+        }));
     }
 }
 

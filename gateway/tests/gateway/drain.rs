@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use http::{Method, Request, Response};
 use krypton_discovery::AppProtocol;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -370,23 +369,25 @@ async fn a_websocket_is_closed_and_not_reset() {
 async fn what_outlives_the_drain_timeout_is_cut_and_counted() {
     let (agent, _gate) = gated_agent().await;
     let setup = Setup { drain_timeout: Duration::from_millis(300), ..Setup::default() };
-    let gateway = setup.start(vec![("ns/agent", mk_route(&[agent.address]))]).await;
+    let mut gateway = setup.start(vec![("ns/agent", mk_route(&[agent.address]))]).await;
     let mut slow = Vec::new();
     for _ in 0..2 {
         let mut client = Client::connect(gateway.address).await;
         client.send(CALL).await;
         client.head().await;
+        assert_eq!(client.take(5).await, b"hello");
         slow.push(client);
     }
+    let h2 = H2Client::connect(gateway.address).await;
+    let mut stream = h2.get("/v1/agents/ns/agent/").await;
+    assert_eq!(stream.chunk().await.unwrap().unwrap(), "hello");
     let mut quick = Client::connect(gateway.address).await;
     assert_eq!(quick.get("/v1/agents/ns/agent/now").await.status, 200);
     gateway.drain.stop();
-    assert_eq!(exit(gateway).await, 2);
+    assert_eq!(soon("the end of the gateway", &mut gateway.serving).await.unwrap(), 3);
+    assert_eq!(gateway.outcomes("shutdown"), 3, "each is accounted for by then");
     for client in &mut slow {
-        assert_eq!(client.take(5).await, b"hello");
-        // It is the end of the process that ends the connection.
-        let mut byte = [0];
-        let read = tokio::time::timeout(Duration::from_millis(20), client.tcp.read(&mut byte)).await;
-        assert!(read.is_err(), "{read:?}");
+        assert_eq!(client.end().await, (vec![], End::Reset));
     }
+    stream.chunk().await.expect("no clean end").unwrap_err();
 }
