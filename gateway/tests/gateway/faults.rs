@@ -247,7 +247,7 @@ async fn a_call_is_not_sent_again_once_its_answer_began() {
 #[tokio::test]
 async fn a_silent_stale_connection_is_not_tried_again() {
     let mut agent = ManualAgent::start().await;
-    let route = mk_route_with_timeout(&[agent.address], Duration::from_millis(200));
+    let route = mk_route_with_timeout(&[agent.address], Duration::from_secs(1));
     let gateway = Setup::default().start(vec![("ns/agent", route)]).await;
     let (mut client, _conn) = second_call(&gateway, &mut agent, GET).await;
     is(&client.answer().await, 504, "upstream_timeout");
