@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Events, full, get, get_by, keeping_client, request, send};
 use crate::support::manifest::{Manifests, agent};
-use crate::support::{Krypton, SOON, agent as start_agent, closed_port, json_lines};
+use crate::support::{
+    Krypton, SOON, agent as start_agent, closed_port, json_lines, metric_becomes, status_becomes,
+};
 
 /// The fields of an access line, sorted.
 const FIELDS: [&str; 16] = [
@@ -32,6 +34,9 @@ const FIELDS: [&str; 16] = [
     "time",
     "ttfb_ms",
 ];
+
+/// Calls of the agent `echo` that it answered with 200.
+const ECHO_ANSWERED: &str = r#"krypton_invocations_total{agent="echo",namespace="default",status="200"}"#;
 
 async fn start(args: &[&str]) -> (ExampleAgent, Krypton, SocketAddr) {
     let echo = start_agent("first").await;
@@ -183,13 +188,10 @@ async fn both_programs_speak_openmetrics() {
     for target in ["/v1/agents/default/echo/", "/v1/agents/default/gone/", "/v1/agents/default/nobody/"] {
         krypton.get(target).await;
     }
-    for (admin, some) in [
-        (
-            krypton.gateway.admin,
-            r#"krypton_invocations_total{agent="echo",namespace="default",status="200"}"#,
-        ),
-        (krypton.controller.admin, "krypton_controller_gateways"),
-    ] {
+    metric_becomes(krypton.gateway.admin, ECHO_ANSWERED, 1.0).await;
+    for (admin, some) in
+        [(krypton.gateway.admin, ECHO_ANSWERED), (krypton.controller.admin, "krypton_controller_gateways")]
+    {
         let answer = get(admin, "/metrics").await.unwrap();
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         assert_eq!((answer.status, answer.header("content-type")), (200, kind));
@@ -207,27 +209,27 @@ async fn names_that_nobody_has_make_no_series() {
         let answer = get_by(&client, krypton.gateway.http, &target).await.unwrap();
         assert_eq!(answer.status, 404);
     };
+    // A call is counted when it has ended, a moment after its answer was sent.
+    let unknown = r#"krypton_invocations_total{agent="_unknown",namespace="_unknown",status="404"}"#;
     ask("nobody").await;
+    metric_becomes(krypton.gateway.admin, unknown, 1.0).await;
     let before = series(get(krypton.gateway.admin, "/metrics").await.unwrap().text());
     for number in 0..2_000 {
         ask(&format!("nobody-{number}")).await;
     }
-    let text = get(krypton.gateway.admin, "/metrics").await.unwrap();
-    assert_eq!(series(text.text()), before);
-    let unknown = r#"krypton_invocations_total{agent="_unknown",namespace="_unknown",status="404"} 2001"#;
-    assert!(text.text().contains(unknown), "{}", text.text());
+    metric_becomes(krypton.gateway.admin, unknown, 2_001.0).await;
+    let after = series(get(krypton.gateway.admin, "/metrics").await.unwrap().text());
+    assert_eq!(after.symmetric_difference(&before).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[tokio::test]
 async fn the_series_of_an_agent_go_with_it() {
     let (_echo, krypton, _) = start(&[]).await;
     krypton.get("/v1/agents/default/echo/").await;
-    let names_it = async || {
-        let text = get(krypton.gateway.admin, "/metrics").await.unwrap();
-        series(text.text()).iter().any(|series| series.contains(r#"agent="echo""#))
-    };
-    assert!(names_it().await);
+    metric_becomes(krypton.gateway.admin, ECHO_ANSWERED, 1.0).await;
     krypton.manifests.remove("echo.yaml");
-    crate::support::status_becomes(krypton.gateway.http, "/v1/agents/default/echo/", 404).await;
-    assert!(!names_it().await);
+    status_becomes(krypton.gateway.http, "/v1/agents/default/echo/", 404).await;
+    let text = get(krypton.gateway.admin, "/metrics").await.unwrap();
+    let left = series(text.text()).into_iter().filter(|series| series.contains(r#"agent="echo""#));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
 }

@@ -33,7 +33,7 @@ const PIECE_BYTES: usize = 4096;
 
 /// What a caller does, again and again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+enum Kind {
     /// A short call.
     Call,
     /// An answer of [`PIECES`] events.
