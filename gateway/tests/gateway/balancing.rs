@@ -81,9 +81,9 @@ async fn concurrent_calls_are_spread_by_load() {
     }
     let total = || agents.iter().map(Counting::calls).sum::<usize>();
     await_that("300 calls at the agents", || total() == 300).await;
-    // The less loaded of two keeps them within a few calls of each other.
+    // The less loaded of two keeps them within a few calls of each other; chance alone would not.
     let calls = agents.each_ref().map(Counting::calls);
-    assert!(calls.iter().all(|calls| (90..=110).contains(calls)), "{calls:?}");
+    assert!(calls.iter().all(|calls| (96..=104).contains(calls)), "{calls:?}");
     gate.send(true).unwrap();
     for task in tasks {
         assert_eq!(task.await.unwrap(), 200);

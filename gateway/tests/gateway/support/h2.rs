@@ -128,6 +128,16 @@ impl H2Call {
         head(answer).await
     }
 
+    /// Sends as much of the `left` bytes of the body as the gateway takes now, and returns how many. Ends the body
+    /// with the last. Cancel safe.
+    pub(crate) async fn send_some(&mut self, left: usize) -> usize {
+        self.upload.reserve_capacity(left.min(64 * 1024));
+        let granted = std::future::poll_fn(|cx| self.upload.poll_capacity(cx)).await;
+        let taken = granted.expect("an open stream").expect("an open connection").min(left);
+        self.upload.send_data(vec![b'x'; taken].into(), taken == left).expect("an open stream");
+        taken
+    }
+
     /// Both halves, to use at once.
     pub(crate) fn split(self) -> (SendStream<Bytes>, impl Future<Output = Result<H2Answer, h2::Error>>) {
         let Self { answer, upload } = self;
