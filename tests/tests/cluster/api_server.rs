@@ -97,12 +97,16 @@ async fn after_an_outage_with_a_compacted_history_all_is_right() {
         traffic.end().await.assert_whole();
         assert_eq!(controller.process.exit_status().unwrap(), None);
         let log = controller.process.log().read().unwrap();
-        let outage = &log[log_before.len()..];
+        // On a slow machine it is paused for so long that the gateway hangs up and comes again: another matter.
+        let outage =
+            log[log_before.len()..].lines().filter(|line| !line.contains("krypton_controller::discovery"));
+        let outage: Vec<&str> = outage.collect();
         for change in ["Watch was lost", "Watch is back"] {
-            assert_eq!(outage.lines().filter(|line| line.contains(change)).count(), KINDS.len(), "{outage}");
+            let told = outage.iter().filter(|line| line.contains(change)).count();
+            assert_eq!(told, KINDS.len(), "{change}: {outage:#?}");
         }
         // Losses and returns, and nothing of the tries in between.
-        assert_eq!(outage.lines().count(), 2 * KINDS.len(), "{outage}");
+        assert_eq!(outage.len(), 2 * KINDS.len(), "{outage:#?}");
     });
     test.await.unwrap();
 }
@@ -127,10 +131,9 @@ async fn an_api_server_that_hangs_up_is_tried_in_growing_pauses_and_told_of_once
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
     });
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
-    let mut controller = Controller::start_on_cluster(&kubeconfig, &[]).await.unwrap();
-    listener.accept().await.unwrap();
     let begun = Instant::now();
-    for _ in 1..TRIES {
+    let mut controller = Controller::start_on_cluster(&kubeconfig, &[]).await.unwrap();
+    for _ in 0..TRIES {
         tokio::time::timeout(SOON, listener.accept()).await.expect("it is tried again").unwrap();
     }
     assert!(begun.elapsed() >= LEAST_PAUSES, "{TRIES} tries took {:?}", begun.elapsed());
