@@ -20,13 +20,16 @@ use crate::support::{
     is_ready, is_refused, metric_becomes, path, ready, route, slice, table,
 };
 
+/// Where clients of the Service dial it; its pod listens elsewhere.
+const SERVICE_PORT: u16 = 80;
+
 /// A Service without a selector, so that its slices are the test's, at an address of the test's own.
-fn service(address: Ipv4Addr, port: u16) -> Value {
+fn service(address: Ipv4Addr, target: u16) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": { "name": "echo", "labels": { "krypton.ai/agent": "echo" } },
-        "spec": { "clusterIP": address, "ports": [{ "name": "http", "port": port }] },
+        "spec": { "clusterIP": address, "ports": [{ "name": "http", "port": SERVICE_PORT, "targetPort": target }] },
     })
 }
 
@@ -44,7 +47,7 @@ async fn apply_echo_with_service(
         .unwrap();
     put(namespace, slice("echo-1", "echo", pod.port(), &[ready(pod.ip())])).await.unwrap();
     endpoints_become(gateway, namespace, &[pod]).await;
-    let expected = SocketAddr::from((cluster_ip, pod.port())).to_string();
+    let expected = SocketAddr::from((cluster_ip, SERVICE_PORT)).to_string();
     eventually("the gateway knows the Service", SOON, async || {
         let route = route(gateway, namespace).await?;
         ensure!(route["service"]["address"] == expected.as_str(), "{route}");
@@ -98,7 +101,7 @@ async fn an_address_that_changed_hands_while_nobody_could_tell_is_not_dialled() 
 
         // Somebody else's pod has the address now, and the Service leads to where ours went.
         let _stranger = instance_again(pod, "stranger").await;
-        let _moved = instance_again(SocketAddr::from((cluster_ip, port)), "by-the-service").await;
+        let _moved = instance_again(SocketAddr::from((cluster_ip, SERVICE_PORT)), "by-the-service").await;
         let gateway = Gateway::start(discovery, &flags).await.unwrap();
         is_ready(&gateway).await;
         let shown = table(&gateway).await.unwrap();
@@ -130,7 +133,7 @@ async fn a_controller_that_is_gone_for_a_moment_does_not_make_pods_doubtful() {
     let bridge = Bridge::create().unwrap();
     let cluster_ip = bridge.cluster_ip().unwrap();
     let pod = instance(&bridge, 10, 0, "pod").await;
-    let _service = instance_again(SocketAddr::from((cluster_ip, pod.http.port())), "service").await;
+    let _service = instance_again(SocketAddr::from((cluster_ip, SERVICE_PORT)), "service").await;
     let test = cluster.with_namespace(async |namespace| {
         let Krypton { controller, gateway } = Krypton::start(namespace).await;
         apply_echo_with_service(&gateway, namespace, pod.http, cluster_ip).await;
