@@ -56,7 +56,7 @@ pub fn route(n: usize, endpoints: usize) -> VersionedRoute {
         },
         concurrency: 8.try_into().ok(),
         max_standing_streams: 1000,
-        cluster_ip: Some(Ipv4Addr::new(10, 255, 0, 1).into()),
+        service: Endpoint::new((Ipv4Addr::new(10, 255, 0, 1), 80).into(), None).ok(),
         scaled_to_zero: false,
         endpoints: (0..endpoints).map(endpoint).collect(),
     };

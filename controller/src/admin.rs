@@ -67,7 +67,8 @@ struct RouteView {
     /// Unset: unlimited.
     concurrency: Option<u32>,
     max_standing_streams: u32,
-    cluster_ip: Option<String>,
+    /// Where its Service is dialled.
+    service: Option<String>,
     scaled_to_zero: bool,
     endpoints: Vec<EndpointView>,
 }
@@ -205,7 +206,7 @@ impl RouteView {
             startup_timeout_ms: route.timeouts.startup_timeout.as_millis(),
             concurrency: route.concurrency.map(Into::into),
             max_standing_streams: route.max_standing_streams,
-            cluster_ip: route.cluster_ip.map(|ip| ip.to_string()),
+            service: route.service.as_ref().map(|service| service.address().to_string()),
             scaled_to_zero: route.scaled_to_zero,
             endpoints: route.endpoints.iter().map(EndpointView::new).collect(),
         }

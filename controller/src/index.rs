@@ -116,9 +116,11 @@ impl Index {
 
     fn build_route(&self, key: &AgentKey) -> Option<VersionedRoute> {
         let agent = self.agents.of(key).next()?;
+        let endpoints = endpoints::merge(self.slices.of(key));
+        let ipv4 = endpoints.first().map(|endpoint| endpoint.address().is_ipv4());
         let route = Route {
-            endpoints: endpoints::merge(self.slices.of(key)),
-            cluster_ip: self.services.of(key).find_map(ServiceObject::cluster_ip),
+            service: self.services.of(key).find_map(|service| service.address(ipv4)).cloned(),
+            endpoints,
             ..agent.template().clone()
         };
         Some(VersionedRoute::new(key.clone(), route))

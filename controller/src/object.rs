@@ -11,7 +11,7 @@ pub enum Kind {
     Agent,
     /// `discovery.k8s.io/v1` EndpointSlice with our label.
     EndpointSlice,
-    /// `v1` Service with our label: only for its ClusterIP.
+    /// `v1` Service with our label: only for its address.
     Service,
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn mk_route(key: &str, port: u16) -> VersionedRoute {
         },
         concurrency: None,
         max_standing_streams: 1,
-        cluster_ip: None,
+        service: None,
         scaled_to_zero: false,
         endpoints: vec![Endpoint::new(([10, 0, 0, 1], port).into(), None).unwrap()],
     };

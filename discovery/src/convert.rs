@@ -68,6 +68,9 @@ pub enum ConvertError {
         /// How many bytes it has.
         bytes: usize,
     },
+    /// The address of the Service cannot be one.
+    #[error("service: {0}")]
+    Service(RefusedAddress),
     /// An endpoint's address cannot be one.
     #[error("endpoints[{index}]: {reason}")]
     Endpoint {
@@ -116,10 +119,7 @@ impl TryFrom<wire::Route> for Route {
             timeouts: route.timeouts.ok_or(ConvertError::Missing("timeouts"))?.try_into()?,
             concurrency: NonZeroU32::new(route.concurrency),
             max_standing_streams: route.max_standing_streams,
-            cluster_ip: match route.cluster_ip.as_slice() {
-                [] => None,
-                bytes => Some(ip_in("cluster_ip", bytes)?),
-            },
+            service: route.service.as_ref().map(service_in).transpose()?,
             scaled_to_zero: route.scaled_to_zero,
             endpoints: endpoints.collect::<Result<_, _>>()?,
         })
@@ -140,6 +140,12 @@ impl TryFrom<wire::Timeouts> for Timeouts {
             startup_timeout: above_zero("timeouts.startup_timeout_ms", timeouts.startup_timeout_ms)?,
         })
     }
+}
+
+fn service_in(service: &wire::Endpoint) -> Result<Endpoint, ConvertError> {
+    let ip = ip_in("service.address", &service.address)?;
+    let port = port_in("service.port", service.port)?;
+    Endpoint::new(SocketAddr::new(ip, port.get()), None).map_err(ConvertError::Service)
 }
 
 fn endpoint_in(index: usize, endpoint: &wire::Endpoint) -> Result<Endpoint, ConvertError> {
@@ -229,9 +235,9 @@ impl From<&Route> for wire::Route {
             timeouts: Some(route.timeouts.into()),
             concurrency: route.concurrency.map_or(0, NonZeroU32::get),
             max_standing_streams: route.max_standing_streams,
-            cluster_ip: route.cluster_ip.map(ip_out).unwrap_or_default(),
             endpoints: route.endpoints.iter().map(Into::into).collect(),
             scaled_to_zero: route.scaled_to_zero,
+            service: route.service.as_ref().map(Into::into),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What a gateway has to know of one Agent.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ pub struct Route {
     pub app_protocol: AppProtocol,
     /// The Host its pods see.
     pub upstream_host: UpstreamHost,
-    /// The port its pods listen on, for `localhost:<port>` and for the ClusterIP.
+    /// The port its pods listen on, for `localhost:<port>`. Nothing is dialled at it: addresses bring their own.
     pub port: NonZeroU16,
     /// Where a call with an empty rest lands.
     pub invocation_path: InvocationPath,
@@ -29,8 +28,9 @@ pub struct Route {
     pub concurrency: Option<NonZeroU32>,
     /// Standing streams per pod.
     pub max_standing_streams: u32,
-    /// The address of the Agent's Service, `None` where it has none. Only for when pod addresses may be stale.
-    pub cluster_ip: Option<IpAddr>,
+    /// The ClusterIP of the Agent's Service, at the Service's own port; `None` where it has none. Only for when pod
+    /// addresses may be stale.
+    pub service: Option<Endpoint>,
     /// A person set `replicas: 0`: the agent is off, not asleep.
     pub scaled_to_zero: bool,
     /// Where new calls may go. Empty while no pod is ready.

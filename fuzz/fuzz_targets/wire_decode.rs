@@ -56,6 +56,7 @@ fn good() -> wire::RouteResource {
             invocation_path: "/mcp".to_owned(),
             timeouts: Some(wire::Timeouts { timeout_ms: 1, max_duration_ms: 0, startup_timeout_ms: 1 }),
             endpoints: vec![endpoint],
+            service: Some(wire::Endpoint { address: vec![10, 96, 0, 1], port: 80, pod_uid: String::new() }),
             ..wire::Route::default()
         }),
     }

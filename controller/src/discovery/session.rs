@@ -291,7 +291,7 @@ impl Chunk {
 /// At most so many bytes does `route` take in a message: an estimate from above, as encoding it to find out
 /// would do the work twice.
 fn encoded_bytes(route: &VersionedRoute) -> usize {
-    // Tags, lengths, numbers at their longest, the version and a ClusterIP.
+    // Tags, lengths, numbers at their longest, the version and a Service.
     const FIXED: usize = 160;
     // Tags, lengths, an IPv6 address and a port.
     const PER_ENDPOINT: usize = 32;

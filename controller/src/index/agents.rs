@@ -12,7 +12,7 @@ use crate::object::ObjectId;
 pub struct AgentObject {
     id: ObjectId,
     key: AgentKey,
-    /// Without endpoints and ClusterIP, which come from other objects.
+    /// Without endpoints and Service, which come from other objects.
     template: Route,
 }
 
@@ -45,7 +45,7 @@ impl AgentObject {
         Ok(Self { id: ObjectId::new(namespace, name), key, template })
     }
 
-    /// The route, without endpoints and ClusterIP.
+    /// The route, without endpoints and Service.
     pub(crate) fn template(&self) -> &Route {
         &self.template
     }
@@ -85,7 +85,7 @@ fn build_template(spec: &EffectiveSpec) -> Result<Route, AgentProblem> {
         },
         concurrency: spec.concurrency,
         max_standing_streams: spec.max_standing_streams,
-        cluster_ip: None,
+        service: None,
         scaled_to_zero: spec.replicas == Some(0),
         endpoints: Vec::new(),
     })
@@ -130,7 +130,7 @@ mod tests {
             },
             concurrency: None,
             max_standing_streams: 7,
-            cluster_ip: None,
+            service: None,
             scaled_to_zero: true,
             endpoints: vec![],
         };

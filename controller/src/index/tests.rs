@@ -36,7 +36,10 @@ fn mk_slice(name: &str, agent: &str, addresses: &[u8]) -> SliceObject {
 fn mk_service(name: &str, last: u8) -> ServiceObject {
     let service = json!({
         "metadata": { "namespace": "ns", "name": name, "labels": { "krypton.ai/agent": name } },
-        "spec": { "clusterIP": format!("10.96.0.{last}") },
+        "spec": {
+            "clusterIP": format!("10.96.0.{last}"),
+            "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }],
+        },
     });
     let service = serde_json::from_value(service).unwrap();
     ServiceObject::from_service(&service, &EndpointPolicy::default()).unwrap()
@@ -90,7 +93,8 @@ fn a_route_is_made_of_its_agent_slices_and_service() {
     index.apply(SourceEvent::Agents(Change::Apply(mk_agent("a", 9000))));
     let route = index.commit().unwrap().get("ns/a").unwrap().route().clone();
     assert_eq!((route.port.get(), route.endpoints.len()), (9000, 2));
-    assert_eq!(route.cluster_ip, Some("10.96.0.9".parse().unwrap()));
+    let service = route.service.as_ref().map(|service| service.address().to_string());
+    assert_eq!(service.as_deref(), Some("10.96.0.9:80"), "at the Service's own port");
 
     index.apply(SourceEvent::EndpointSlices(Change::Delete(ObjectId::new("ns", "a-1"))));
     assert_eq!(index.commit().unwrap().get("ns/a").unwrap().route().endpoints.len(), 1);

@@ -19,7 +19,7 @@ fn mk_route() -> Route {
         },
         concurrency: NonZeroU32::new(8),
         max_standing_streams: 1000,
-        cluster_ip: Some("10.96.0.1".parse().unwrap()),
+        service: Some(Endpoint::new("10.96.0.1:80".parse().unwrap(), None).unwrap()),
         scaled_to_zero: false,
         endpoints: vec![Endpoint::new("10.0.0.1:8080".parse().unwrap(), Some("uid-1".into())).unwrap()],
     }
@@ -63,7 +63,13 @@ fn a_refused_resource_names_the_field() {
         "timeouts.startup_timeout_ms: must be above 0"
     );
     assert_eq!(reason(|r| r.invocation_path.clear()), "invocation_path: path does not begin with '/'");
-    assert_eq!(reason(|r| r.cluster_ip = vec![1, 2]), "cluster_ip: an address has 4 or 16 bytes, this one 2");
+    let service = |edit: fn(&mut wire::Endpoint)| reason(|r| edit(r.service.as_mut().unwrap()));
+    assert_eq!(
+        service(|s| s.address = vec![1, 2]),
+        "service.address: an address has 4 or 16 bytes, this one 2"
+    );
+    assert_eq!(service(|s| s.address = vec![0; 4]), "service: 0.0.0.0 is the unspecified address");
+    assert_eq!(service(|s| s.port = 0), "service.port: 0 is not a port");
     assert_eq!(
         reason(|r| r.endpoints[0].address.clear()),
         "endpoints.address: an address has 4 or 16 bytes, this one 0"
@@ -107,12 +113,18 @@ fn the_order_of_endpoints_is_not_part_of_the_version() {
 #[test]
 fn the_version_of_a_route_stands() {
     let route = VersionedRoute::new("ns/agent".parse().unwrap(), mk_route());
-    assert_eq!(route.version().to_string(), "cc56c08dd69bf39ecbda1798beec35df");
+    assert_eq!(route.version().to_string(), "15725e062ed80f5aaba667a0316dac31");
 }
 
 prop_compose! {
     fn any_endpoint()(ip in any::<IpAddr>(), port in 1u16.., uid in "[a-z0-9-]{0,36}") -> Option<Endpoint> {
         Endpoint::new(SocketAddr::new(ip, port), Some(uid.into())).ok()
+    }
+}
+
+prop_compose! {
+    fn any_service()(ip in any::<IpAddr>(), port in 1u16..) -> Option<Endpoint> {
+        Endpoint::new(SocketAddr::new(ip, port), None).ok()
     }
 }
 
@@ -127,7 +139,7 @@ prop_compose! {
         max_duration in prop::option::of(1u64..1 << 40),
         concurrency in any::<u32>(),
         max_standing_streams in any::<u32>(),
-        cluster_ip in any::<Option<IpAddr>>(),
+        service in prop_oneof![Just(None), any_service()],
         scaled_to_zero in any::<bool>(),
         endpoints in prop::collection::vec(any_endpoint(), 0..8),
     ) -> Route {
@@ -144,7 +156,7 @@ prop_compose! {
             },
             concurrency: NonZeroU32::new(concurrency),
             max_standing_streams,
-            cluster_ip,
+            service,
             scaled_to_zero,
             endpoints: endpoints.into_iter().flatten().collect(),
         }

@@ -133,7 +133,7 @@ fn show(active: &ActiveRoute) -> ShownRoute {
         concurrency: route.concurrency.map(Into::into),
         max_standing_streams: route.max_standing_streams,
         scaled_to_zero: route.scaled_to_zero,
-        service: view.cluster_ip().map(show_endpoint),
+        service: view.service().map(show_endpoint),
         endpoint_count: view.endpoints().len(),
         endpoints: view.endpoints().iter().take(MAX_ENDPOINTS).map(show_endpoint).collect(),
         refused: show_refused(&view),

@@ -87,7 +87,7 @@ async fn metrics_come_in_the_form_that_is_announced() {
 async fn a_route_is_shown_with_what_happens_on_it() {
     let mut writer = mk_writer();
     writer.upsert(mk_resource_with("ns/a", |route| {
-        route.cluster_ip = Some("10.96.0.1".parse().unwrap());
+        route.service = Some(mk_endpoint("10.96.0.1:80", ""));
         route.endpoints = vec![mk_endpoint("10.0.0.1:80", "uid-1"), mk_endpoint("127.0.0.1:80", "")];
     }));
     writer.set_freshness(Freshness::Live);
@@ -105,7 +105,7 @@ async fn a_route_is_shown_with_what_happens_on_it() {
                 "upstreamHost": "preserve", "port": 8080, "invocationPath": "/", "timeoutMs": 300_000,
                 "maxDurationMs": null, "startupTimeoutMs": 30_000, "concurrency": null,
                 "maxStandingStreams": 1000, "scaledToZero": false,
-                "service": {"address": "10.96.0.1:8080", "podUid": null, "inFlight": 0, "standingStreams": 0},
+                "service": {"address": "10.96.0.1:80", "podUid": null, "inFlight": 0, "standingStreams": 0},
                 "endpointCount": 1,
                 "endpoints": [
                     {"address": "10.0.0.1:80", "podUid": "uid-1", "inFlight": 1, "standingStreams": 0}

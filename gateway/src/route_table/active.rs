@@ -24,8 +24,8 @@ pub struct RouteView {
     resource: VersionedRoute,
     /// What the policy allows of the route's endpoints, in their order, without doubles.
     endpoints: Box<[Arc<EndpointState>]>,
-    /// `None` where the Agent's Service has none.
-    cluster_ip: Option<Arc<EndpointState>>,
+    /// The Agent's Service, `None` where it has no address or one that the policy does not allow.
+    service: Option<Arc<EndpointState>>,
     /// What the policy does not allow.
     refused: Box<[RefusedEndpoint]>,
 }
@@ -102,18 +102,15 @@ impl RouteView {
         };
         let endpoints = wanted.iter().map(state).collect();
 
-        let service = route
-            .cluster_ip
-            .map(|ip| SocketAddr::new(ip, route.port.get()))
-            .and_then(|address| Endpoint::new(address, None).ok())
-            .filter(|endpoint| allowed(endpoint.address()));
-        let cluster_ip = service.map(|endpoint| {
-            let kept = previous.and_then(|view| view.cluster_ip.as_ref());
-            kept.filter(|state| *state.endpoint() == endpoint).cloned().unwrap_or_else(|| {
-                Arc::new(EndpointState::new(endpoint, Group::Service(resource.key().as_str()), hasher))
+        let service = route.service.as_ref().filter(|endpoint| allowed(endpoint.address()));
+        let service = service.map(|endpoint| {
+            let kept = previous.and_then(|view| view.service.as_ref());
+            kept.filter(|state| state.endpoint() == endpoint).cloned().unwrap_or_else(|| {
+                let group = Group::Service(resource.key().as_str());
+                Arc::new(EndpointState::new(endpoint.clone(), group, hasher))
             })
         });
-        Self { resource, endpoints, cluster_ip, refused: refused.into() }
+        Self { resource, endpoints, service, refused: refused.into() }
     }
 
     /// The Agent.
@@ -142,8 +139,8 @@ impl RouteView {
     }
 
     /// The Agent's Service as something to dial.
-    pub fn cluster_ip(&self) -> Option<&Arc<EndpointState>> {
-        self.cluster_ip.as_ref()
+    pub fn service(&self) -> Option<&Arc<EndpointState>> {
+        self.service.as_ref()
     }
 
     /// The addresses that came with the route and that the policy does not allow.
@@ -153,7 +150,7 @@ impl RouteView {
 
     /// Where a call may go in this mode: the Service alone, or the pods where there is none.
     pub fn candidates(&self, mode: super::DialMode) -> &[Arc<EndpointState>] {
-        match (mode, &self.cluster_ip) {
+        match (mode, &self.service) {
             (super::DialMode::ClusterIp, Some(service)) => std::slice::from_ref(service),
             (super::DialMode::ClusterIp, None) | (super::DialMode::Endpoints, _) => &self.endpoints,
         }

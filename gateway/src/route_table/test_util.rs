@@ -21,7 +21,7 @@ pub(crate) fn mk_route() -> Route {
         },
         concurrency: None,
         max_standing_streams: 1000,
-        cluster_ip: None,
+        service: None,
         scaled_to_zero: false,
         endpoints: Vec::new(),
     }

@@ -58,8 +58,7 @@ fn an_endpoint_that_stays_keeps_its_load() {
 fn connections_belong_to_a_pod_or_else_to_an_address() {
     let mut writer = mk_writer();
     writer.upsert(mk_resource_with("ns/a", |route| {
-        route.cluster_ip = Some("10.0.0.3".parse().unwrap());
-        route.port = 80.try_into().unwrap();
+        route.service = Some(test_util::mk_endpoint("10.0.0.3:80", ""));
         route.endpoints = vec![
             test_util::mk_endpoint("10.0.0.1:80", "pod"),
             test_util::mk_endpoint("10.0.0.2:80", "pod"),
@@ -70,7 +69,7 @@ fn connections_belong_to_a_pod_or_else_to_an_address() {
     let keys: Vec<_> = view.endpoints().iter().map(|e| e.group_key()).collect();
     assert_eq!(keys[0], keys[1]);
     assert_ne!(keys[0], keys[2]);
-    let service = view.cluster_ip().unwrap();
+    let service = view.service().unwrap();
     assert_eq!(service.address(), "10.0.0.3:80".parse().unwrap());
     assert!(!keys.contains(&service.group_key()), "a Service's connections are nobody else's");
 }
@@ -106,7 +105,7 @@ fn what_the_policy_refuses_is_left_out_and_named() {
         writer.upsert(mk_resource_with("ns/a", |route| {
             let endpoints = ["127.0.0.1:80", good].map(|address| test_util::mk_endpoint(address, ""));
             route.endpoints = endpoints.into();
-            route.cluster_ip = Some("169.254.169.254".parse().unwrap());
+            route.service = Some(test_util::mk_endpoint("169.254.169.254:80", ""));
         }))
     };
     let refused = with(&mut writer, "10.0.0.2:80");
@@ -117,7 +116,7 @@ fn what_the_policy_refuses_is_left_out_and_named() {
     let view = writer.handle().get("ns/a").unwrap().load();
     let kept: Vec<_> = view.endpoints().iter().map(|e| e.address().to_string()).collect();
     assert_eq!(kept, ["10.0.0.1:80"]);
-    assert!(view.cluster_ip().is_none());
+    assert!(view.service().is_none());
     assert_eq!(view.refused(), refused);
 }
 
@@ -152,13 +151,15 @@ fn a_route_without_a_service_stays_with_its_endpoints() {
     let mut writer = mk_writer();
     let table = writer.handle();
     writer.upsert(mk_resource("ns/without", &[("10.0.0.1:80", "")]));
-    writer.upsert(mk_resource_with("ns/with", |route| route.cluster_ip = Some("10.96.0.1".parse().unwrap())));
+    // At the port of the Service; that of the pods is another.
+    let service = Some(test_util::mk_endpoint("10.96.0.1:80", ""));
+    writer.upsert(mk_resource_with("ns/with", |route| route.service = service));
     let addresses = |key: &str, mode| {
         let view = table.get(key).unwrap().load();
         view.candidates(mode).iter().map(|e| e.address().to_string()).collect::<Vec<_>>()
     };
     assert_eq!(addresses("ns/without", DialMode::ClusterIp), ["10.0.0.1:80"]);
-    assert_eq!(addresses("ns/with", DialMode::ClusterIp), ["10.96.0.1:8080"]);
+    assert_eq!(addresses("ns/with", DialMode::ClusterIp), ["10.96.0.1:80"]);
     assert!(addresses("ns/with", DialMode::Endpoints).is_empty());
 }
 
@@ -167,18 +168,16 @@ fn a_service_that_stays_keeps_its_load() {
     let mut writer = mk_writer();
     let with = |port: u16| {
         mk_resource_with("ns/a", |route| {
-            route.cluster_ip = Some("10.96.0.1".parse().unwrap());
-            route.port = port.try_into().unwrap();
+            route.service = Some(test_util::mk_endpoint(&format!("10.96.0.1:{port}"), ""));
             route.max_standing_streams = port.into();
         })
     };
     let table = writer.handle();
-    let service = || Arc::clone(table.get("ns/a").unwrap().load().cluster_ip().unwrap());
+    let service = || Arc::clone(table.get("ns/a").unwrap().load().service().unwrap());
     writer.upsert(with(80));
     let before = service();
     writer.upsert(mk_resource_with("ns/a", |route| {
-        route.cluster_ip = Some("10.96.0.1".parse().unwrap());
-        route.port = 80.try_into().unwrap();
+        route.service = Some(test_util::mk_endpoint("10.96.0.1:80", ""));
     }));
     assert!(Arc::ptr_eq(&before, &service()));
     writer.upsert(with(81));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use krypton_discovery::Route;
+use krypton_discovery::{Endpoint, Route};
 use krypton_gateway::route_table::{Freshness, STALE_AFTER};
 
 use crate::support::agent::{Conn, ScriptedAgent};
@@ -13,7 +13,7 @@ use crate::support::{Setup, TestGateway, mk_route};
 const AGENT: &str = "/v1/agents/ns/agent";
 const SERVICE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// A pod, and the Service in front of it at an address of its own, on the same port as a Service has it.
+/// A pod, and the Service in front of it at an address and a port of its own.
 struct PodAndService {
     pod: ScriptedAgent,
     service: ScriptedAgent,
@@ -29,14 +29,17 @@ impl PodAndService {
 
     fn route(&self) -> Route {
         let mut route = mk_route(&[self.pod.address]);
-        route.cluster_ip = Some(SERVICE_IP);
-        route.port = self.service.address.port().try_into().expect("a port");
+        route.service = Some(mk_service(self.service.address));
         route
     }
 
     fn connections(&self) -> (usize, usize) {
         (self.pod.connections(), self.service.connections())
     }
+}
+
+fn mk_service(address: SocketAddr) -> Endpoint {
+    Endpoint::new(address, None).expect("an address that listens")
 }
 
 async fn answer(mut conn: Conn, who: &'static str) {
@@ -103,8 +106,7 @@ async fn pooled_connections_of_the_two_are_kept_apart() {
 async fn a_service_at_the_pods_very_address_has_connections_of_its_own() {
     let pod = ScriptedAgent::start(|conn| answer(conn, "pod")).await;
     let mut route = mk_route(&[pod.address]);
-    route.cluster_ip = Some(pod.address.ip());
-    route.port = pod.address.port().try_into().unwrap();
+    route.service = Some(mk_service(pod.address));
     let mut gateway = Setup::default().start(vec![("ns/agent", route)]).await;
     for freshness in [Freshness::Live, lost(STALE_AFTER), Freshness::Live, lost(STALE_AFTER)] {
         gateway.writer.set_freshness(freshness);
@@ -140,7 +142,7 @@ async fn a_service_that_refuses_is_a_502_and_no_pod_is_tried() {
     let agents = PodAndService::start().await;
     let mut route = agents.route();
     let gone = std::net::TcpListener::bind((SERVICE_IP, 0)).unwrap().local_addr().unwrap();
-    route.port = gone.port().try_into().unwrap();
+    route.service = Some(mk_service(gone));
     let setup = Setup { freshness: from_disk(), ..Setup::default() };
     let gateway = setup.start(vec![("ns/agent", route)]).await;
     let answer = Client::connect(gateway.address).await.get(AGENT).await;

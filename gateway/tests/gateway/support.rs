@@ -166,7 +166,7 @@ pub(crate) fn mk_route(endpoints: &[SocketAddr]) -> Route {
         },
         concurrency: None,
         max_standing_streams: 1000,
-        cluster_ip: None,
+        service: None,
         scaled_to_zero: false,
         endpoints: endpoints.iter().map(endpoint).collect(),
     }
