@@ -1,7 +1,7 @@
 //! One pod's address, and which addresses may be dialled at all.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -9,8 +9,19 @@ use ipnet::IpNet;
 /// The UID of a pod. Kubernetes never gives one twice, unlike addresses.
 pub type PodUid = Arc<str>;
 
-/// AWS serves instance credentials here; unlike 169.254.169.254 it is not link-local.
-const AWS_METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+/// What clouds serve to each of their machines, secrets among it, and that is not link-local as 169.254.169.254 is:
+///
+/// - AWS, "Access instance metadata for an EC2 instance"; and "Set up the Amazon EKS Pod Identity Agent"
+/// - Google Cloud, "View and query VM metadata", for machines with IPv6 only
+/// - Alibaba Cloud, "Instance metadata" of ECS
+/// - Azure, "What is IP address 168.63.129.16?": settings and certificates of the machine
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0023)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+];
 
 /// Where one pod of an agent listens.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +121,11 @@ impl EndpointPolicy {
     /// The rule that forbids it.
     pub fn check(&self, ip: IpAddr) -> Result<(), RefusedAddress> {
         let ip = ip.to_canonical();
+        self.check_as_written(ip)?;
+        behind_nat64(ip).map_or(Ok(()), |v4| self.check_as_written(v4.into()))
+    }
+
+    fn check_as_written(&self, ip: IpAddr) -> Result<(), RefusedAddress> {
         if ip.is_unspecified() {
             return Err(RefusedAddress::Unspecified(ip));
         }
@@ -119,7 +135,7 @@ impl EndpointPolicy {
         if is_link_local(ip) {
             return Err(RefusedAddress::LinkLocal(ip));
         }
-        if ip == IpAddr::V6(AWS_METADATA_V6) {
+        if METADATA.contains(&ip) {
             return Err(RefusedAddress::Metadata(ip));
         }
         if ip.is_loopback() && !self.allow_loopback {
@@ -129,6 +145,21 @@ impl EndpointPolicy {
             Some(network) => Err(RefusedAddress::Denied(ip, *network)),
             None => Ok(()),
         }
+    }
+}
+
+/// Where a translator sends what is dialled at `ip`: the IPv4 address in 64:ff9b::/96, RFC 6052 §2.1. Prefixes that a
+/// network chose for itself cannot be told from other addresses; they are for `deny`.
+fn behind_nat64(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
+                let [.., a, b, c, d] = v6.octets();
+                Some(Ipv4Addr::new(a, b, c, d))
+            }
+            _ => None,
+        },
+        IpAddr::V4(_) => None,
     }
 }
 
@@ -147,8 +178,8 @@ fn is_link_local(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn check(ip: &str, policy: &EndpointPolicy) -> Result<(), RefusedAddress> {
-        policy.check(ip.parse().expect("an address"))
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
@@ -167,30 +198,53 @@ mod tests {
             "0.0.0.0",
             "::",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "100.100.100.200",
+            "::ffff:100.100.100.200",
+            "168.63.129.16",
         ] {
-            assert!(check(ip, &policy).is_err(), "{ip}");
+            assert!(policy.check(address(ip)).is_err(), "{ip}");
         }
-        for ip in ["10.0.0.1", "198.18.0.1", "100.64.0.1", "fd00::1", "2001:db8::1"] {
-            assert_eq!(check(ip, &policy), Ok(()), "{ip}");
+        for ip in ["10.0.0.1", "198.18.0.1", "100.64.0.1", "100.100.100.201", "fd00::1", "2001:db8::1"] {
+            assert_eq!(policy.check(address(ip)), Ok(()), "{ip}");
         }
+    }
+
+    #[test]
+    fn a_translator_is_no_way_around_a_rule() {
+        let policy = EndpointPolicy { allow_loopback: false, deny: vec!["10.1.0.0/16".parse().unwrap()] };
+        for ip in ["169.254.169.254", "100.100.100.200", "127.0.0.1", "224.0.0.1", "0.0.0.0", "10.1.2.3"] {
+            let translated = policy.check(address(&format!("64:ff9b::{ip}")));
+            assert_eq!(translated, policy.check(address(ip)), "{ip}");
+            assert!(translated.is_err(), "{ip}");
+        }
+        for ip in ["64:ff9b::10.2.0.1", "64:ff9b:1::127.0.0.1", "64:ff9c::127.0.0.1"] {
+            assert_eq!(policy.check(address(ip)), Ok(()), "{ip}");
+        }
+        let networks = EndpointPolicy { allow_loopback: false, deny: vec!["64:ff9b::/96".parse().unwrap()] };
+        assert!(
+            networks.check(address("64:ff9b::10.2.0.1")).is_err(),
+            "the translated form itself counts too"
+        );
     }
 
     #[test]
     fn loopback_is_allowed_on_request_and_nothing_else_is() {
         let policy = EndpointPolicy { allow_loopback: true, deny: vec![] };
-        assert_eq!(check("127.0.0.1", &policy), Ok(()));
-        assert_eq!(check("::1", &policy), Ok(()));
-        assert!(check("169.254.169.254", &policy).is_err());
+        assert_eq!(policy.check(address("127.0.0.1")), Ok(()));
+        assert_eq!(policy.check(address("::1")), Ok(()));
+        assert!(policy.check(address("169.254.169.254")).is_err());
     }
 
     #[test]
     fn denied_networks_are_named() {
         let network: IpNet = "10.1.0.0/16".parse().unwrap();
         let policy = EndpointPolicy { allow_loopback: false, deny: vec![network] };
-        let ip = "10.1.2.3".parse().unwrap();
+        let ip = address("10.1.2.3");
         assert_eq!(policy.check(ip), Err(RefusedAddress::Denied(ip, network)));
-        assert_eq!(check("::ffff:10.1.2.3", &policy), Err(RefusedAddress::Denied(ip, network)));
-        assert_eq!(check("10.2.0.1", &policy), Ok(()));
+        assert_eq!(policy.check(address("::ffff:10.1.2.3")), Err(RefusedAddress::Denied(ip, network)));
+        assert_eq!(policy.check(address("10.2.0.1")), Ok(()));
     }
 
     #[test]
