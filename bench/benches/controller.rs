@@ -78,7 +78,7 @@ fn slice_change(c: &mut Criterion) {
         assert_eq!((first.len(), first.endpoints()), (agents, agents * ENDPOINTS));
         let mut session = Session::new([]);
         while let Some(response) = session.next(&first) {
-            session.answer(response.nonce, Vec::new()).expect("the answer to what is outstanding");
+            session.answer(response.nonce, &[]).expect("the answer to what is outstanding");
         }
         let changes = |endpoints| (0..CHANGED).map(move |n| slice(n * (agents / CHANGED), endpoints));
         let slices: Vec<EndpointSlice> = changes(ENDPOINTS - 1).chain(changes(ENDPOINTS)).collect();
@@ -88,7 +88,7 @@ fn slice_change(c: &mut Criterion) {
                 let slice = SliceObject::from_slice(black_box(next.next()?), &policy)?;
                 index.apply(SourceEvent::EndpointSlices(Change::Apply(slice)));
                 let response = session.next(&index.commit()?)?;
-                session.answer(response.nonce, Vec::new()).ok()?;
+                session.answer(response.nonce, &[]).ok()?;
                 Some(response)
             });
         });

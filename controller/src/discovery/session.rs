@@ -53,8 +53,8 @@ pub struct Response {
 /// A resource that the gateway refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The name as the gateway wrote it.
-    pub name: String,
+    /// The resource.
+    pub key: AgentKey,
     /// Why; a sentence for a person.
     pub reason: String,
 }
@@ -71,8 +71,8 @@ pub enum ProtocolError {
         expected: Option<u64>,
     },
     /// It refused a resource that was not in the response.
-    #[error("resource {0:?} was refused but not sent")]
-    NotSent(String),
+    #[error("resource {0} was refused but not sent")]
+    NotSent(AgentKey),
 }
 
 /// What the gateway holds of one shard.
@@ -146,24 +146,24 @@ impl Session {
     ///
     /// # Errors
     /// When it is not the answer to what is outstanding. The session is of no use afterwards.
-    pub fn answer(&mut self, nonce: u64, rejected: Vec<Rejection>) -> Result<(), ProtocolError> {
+    pub fn answer(&mut self, nonce: u64, rejected: &[Rejection]) -> Result<(), ProtocolError> {
         let expected = self.outstanding.as_ref().map(|outstanding| outstanding.nonce);
         let Some(outstanding) = self.outstanding.take_if(|outstanding| outstanding.nonce == nonce) else {
             return Err(ProtocolError::Nonce { got: nonce, expected });
         };
-        let mut rejected: HashMap<String, String> =
-            rejected.into_iter().map(|r| (r.name, r.reason)).collect();
+        let mut rejected: HashMap<&AgentKey, &str> =
+            rejected.iter().map(|r| (&r.key, r.reason.as_str())).collect();
         for (key, version) in outstanding.upserts {
             let shard = &mut self.shards[shard_of(key.as_str())];
-            if let Some(reason) = rejected.remove(key.as_str()) {
-                shard.rejected.insert(key, (version, reason));
+            if let Some(reason) = rejected.remove(&key) {
+                shard.rejected.insert(key, (version, reason.to_owned()));
             } else {
                 shard.rejected.remove(&key);
                 shard.held.insert(key, version);
             }
         }
-        if let Some(name) = rejected.into_keys().next() {
-            return Err(ProtocolError::NotSent(name));
+        if let Some(key) = rejected.into_keys().next() {
+            return Err(ProtocolError::NotSent(key.clone()));
         }
         for key in outstanding.removed {
             self.shards[shard_of(key.as_str())].held.remove(&key);

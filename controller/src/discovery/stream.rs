@@ -1,11 +1,14 @@
 //! One gateway's stream: moves messages between the wire and the session, with deadlines.
+//!
+//! What a gateway writes is checked, cut to a bounded length and made one line before any of it is logged, kept or
+//! sent back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse, HeldResource};
-use krypton_discovery::{AgentKey, Version, wire};
+use krypton_discovery::{AgentKey, AgentKeyError, Version, wire};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,9 @@ use super::{Limits, Metrics, Snapshot};
 
 /// Bytes of a name or a reason that a gateway gives us.
 const MAX_TEXT_BYTES: usize = 512;
+
+/// Lines that one message of a gateway may cause in the log.
+const LOGGED_REJECTIONS: usize = 10;
 
 /// What one stream's task needs.
 pub(super) struct Stream {
@@ -78,8 +84,7 @@ impl Stream {
         let DeltaRoutesRequest { node, initial_resource_versions: held, .. } = first.ok_or(End::Left)?;
         let node = node.filter(|node| !node.id.is_empty());
         let mut node = node.ok_or_else(|| Status::invalid_argument("node.id: missing"))?;
-        truncate(&mut node.id);
-        truncate(&mut node.build);
+        (node.id, node.build) = (one_line(&node.id), one_line(&node.build));
         if held.len() > self.limits.held {
             let message = format!("initial_resource_versions: {}, at most {}", held.len(), self.limits.held);
             return Err(Status::resource_exhausted(message).into());
@@ -125,7 +130,7 @@ impl Stream {
                     return Status::unavailable("the controller is stopping").into();
                 }
                 request = requests.message() => match request {
-                    Ok(Some(request)) => if let Err(status) = self.answer(node, &mut session, request) {
+                    Ok(Some(request)) => if let Err(status) = self.answer(node, &mut session, &request) {
                         return status.into();
                     },
                     Ok(None) => return End::Left,
@@ -142,14 +147,19 @@ impl Stream {
         }
     }
 
-    fn answer(&self, node: &str, session: &mut Session, request: DeltaRoutesRequest) -> Result<(), Status> {
-        for rejected in &request.rejected {
-            log::warn!(node, agent = rejected.name.as_str(), reason = rejected.reason.as_str();
-                "Gateway refused a route");
+    fn answer(&self, node: &str, session: &mut Session, request: &DeltaRoutesRequest) -> Result<(), Status> {
+        let rejected = request.rejected.iter().map(rejection_in).collect::<Result<Vec<_>, _>>()?;
+        let answered = session.answer(request.response_nonce, &rejected);
+        answered.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.metrics.count_nacks(rejected.len());
+        let (logged, more) = worth_a_line(&rejected);
+        for Rejection { key, reason } in logged {
+            log::warn!(node, agent:% = key, reason = reason.as_str(); "Gateway refused a route");
         }
-        self.metrics.count_nacks(request.rejected.len());
-        let rejected = request.rejected.into_iter().map(rejection_in).collect();
-        session.answer(request.response_nonce, rejected).map_err(|e| Status::invalid_argument(e.to_string()))
+        if more > 0 {
+            log::warn!(node, more; "Gateway refused further routes");
+        }
+        Ok(())
     }
 }
 
@@ -163,14 +173,27 @@ impl From<Status> for End {
 
 fn held_in(held: &HeldResource) -> Result<(AgentKey, Version), Status> {
     let refuse = |reason: String| Status::invalid_argument(format!("initial_resource_versions: {reason}"));
-    let key = held.name.parse::<AgentKey>().map_err(|error| refuse(error.to_string()))?;
+    let key = key_in(&held.name).map_err(|error| refuse(error.to_string()))?;
     let version = Version::try_from(held.version.as_slice());
-    Ok((key, version.map_err(|error| refuse(format!("{}: {error}", held.name)))?))
+    let version = version.map_err(|error| refuse(format!("{key}: {error}")))?;
+    Ok((key, version))
 }
 
-fn rejection_in(mut rejected: wire::RejectedResource) -> Rejection {
-    truncate(&mut rejected.reason);
-    Rejection { name: rejected.name, reason: rejected.reason }
+fn rejection_in(rejected: &wire::RejectedResource) -> Result<Rejection, Status> {
+    let key = key_in(&rejected.name);
+    let key = key.map_err(|error| Status::invalid_argument(format!("rejected: {error}")))?;
+    Ok(Rejection { key, reason: one_line(&rejected.reason) })
+}
+
+/// The error repeats the name, so it is cut first; what is longer than a key stays so.
+fn key_in(name: &str) -> Result<AgentKey, AgentKeyError> {
+    cut(name).parse()
+}
+
+/// The rejections that get a line each, and how many are only counted.
+fn worth_a_line(rejected: &[Rejection]) -> (&[Rejection], usize) {
+    let (logged, more) = rejected.split_at(rejected.len().min(LOGGED_REJECTIONS));
+    (logged, more.len())
 }
 
 fn response_out(response: &session::Response) -> DeltaRoutesResponse {
@@ -182,6 +205,51 @@ fn response_out(response: &session::Response) -> DeltaRoutesResponse {
     }
 }
 
-fn truncate(text: &mut String) {
-    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}
+
+/// A text that cannot pass for a line of its own in the log.
+fn one_line(text: &str) -> String {
+    cut(text).replace(char::is_control, "?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_causes_few_lines() {
+        let rejections = |count| {
+            let rejection = |n| Rejection { key: format!("ns/a{n}").parse().unwrap(), reason: String::new() };
+            (0..count).map(rejection).collect::<Vec<_>>()
+        };
+        let told = |count| {
+            let rejected = rejections(count);
+            let (logged, more) = worth_a_line(&rejected);
+            (logged.len(), more)
+        };
+        assert_eq!([told(0), told(10), told(2_000)], [(0, 0), (10, 0), (10, 1_990)]);
+    }
+
+    #[test]
+    fn what_a_gateway_writes_stays_in_its_line() {
+        assert_eq!(one_line("port: no\r\n\u{1b}[31mERROR"), "port: no???[31mERROR");
+    }
+
+    #[test]
+    fn what_a_gateway_writes_is_cut() {
+        let endless = "ä".repeat(1 << 20);
+        let rejected = |name: &str| wire::RejectedResource {
+            name: name.into(),
+            reason: endless.clone(),
+            version: vec![],
+        };
+        assert!(rejection_in(&rejected("ns/a")).unwrap().reason.len() <= MAX_TEXT_BYTES);
+        let held = HeldResource { name: endless.clone(), version: vec![0; 16] };
+        for status in [rejection_in(&rejected(&endless)).unwrap_err(), held_in(&held).unwrap_err()] {
+            assert_eq!(status.code(), tonic::Code::InvalidArgument);
+            assert!(status.message().len() < 2 * MAX_TEXT_BYTES, "{} bytes", status.message().len());
+        }
+    }
 }

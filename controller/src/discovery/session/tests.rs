@@ -25,7 +25,7 @@ impl Gateway {
         let mut rejections = Vec::new();
         for route in response.upserts {
             if self.refuses.contains(&route.route().port.get()) {
-                rejections.push(Rejection { name: route.key().to_string(), reason: "port".into() });
+                rejections.push(Rejection { key: route.key().clone(), reason: "port".into() });
             } else {
                 self.held.insert(route.key().clone(), route);
             }
@@ -42,7 +42,7 @@ impl Gateway {
         while let Some(response) = session.next(snapshot) {
             let nonce = response.nonce;
             let rejections = self.take(response);
-            session.answer(nonce, rejections).unwrap();
+            session.answer(nonce, &rejections).unwrap();
             responses += 1;
         }
         responses
@@ -69,7 +69,7 @@ fn the_first_response_comes_even_if_nothing_differs() {
     let response = session.next(&snapshot).unwrap();
     assert_eq!(response, Response { nonce: 1, upserts: vec![], removed: vec![], more: false });
     assert_eq!(session.next(&snapshot), None);
-    session.answer(1, vec![]).unwrap();
+    session.answer(1, &[]).unwrap();
     assert_eq!(session.next(&snapshot), None);
     assert_eq!(session.complete_generation(), Some(snapshot.generation()));
 }
@@ -92,7 +92,7 @@ fn only_one_response_is_outstanding_and_a_slow_gateway_skips_what_was_between() 
     let second = edit(first, 1, Some(81));
     assert_eq!(session.next(&second), None);
     let third = edit(second, 1, Some(82));
-    session.answer(1, vec![]).unwrap();
+    session.answer(1, &[]).unwrap();
     assert_eq!(session.next(&third).unwrap().upserts, [mk_route("ns/a1", 82)]);
 }
 
@@ -123,11 +123,11 @@ fn what_was_refused_is_sent_again_only_when_it_changes_or_after_a_reconnect() {
 fn a_wrong_answer_is_a_protocol_error() {
     let snapshot = edit(Snapshot::default(), 1, Some(80));
     let mut session = Session::new([]);
-    assert_eq!(session.answer(1, vec![]), Err(ProtocolError::Nonce { got: 1, expected: None }));
+    assert_eq!(session.answer(1, &[]), Err(ProtocolError::Nonce { got: 1, expected: None }));
     session.next(&snapshot).unwrap();
-    assert_eq!(session.answer(7, vec![]), Err(ProtocolError::Nonce { got: 7, expected: Some(1) }));
-    let other = Rejection { name: "ns/other".into(), reason: String::new() };
-    assert_eq!(session.answer(1, vec![other]), Err(ProtocolError::NotSent("ns/other".into())));
+    assert_eq!(session.answer(7, &[]), Err(ProtocolError::Nonce { got: 7, expected: Some(1) }));
+    let other = Rejection { key: "ns/other".parse().unwrap(), reason: String::new() };
+    assert_eq!(session.answer(1, &[other]), Err(ProtocolError::NotSent("ns/other".parse().unwrap())));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn responses_are_bounded_in_number_and_size() {
     let first = session.next(&snapshot).unwrap();
     assert_eq!((first.upserts.len(), first.more), (MAX_CHANGES, true));
     let rejections = gateway.take(first);
-    session.answer(1, rejections).unwrap();
+    session.answer(1, &rejections).unwrap();
     assert_eq!(session.complete_generation(), None);
     assert_eq!(gateway.settle(&mut session, &snapshot), 2);
     assert_eq!(gateway.held, flat(&snapshot));
@@ -152,7 +152,7 @@ fn responses_are_bounded_in_number_and_size() {
         let upserts = response.upserts.iter().map(Into::into).collect();
         let message = wire::DeltaRoutesResponse { nonce: 1, upserts, removed: vec![], more: response.more };
         assert!(message.encoded_len() <= MAX_RESPONSE_BYTES, "{}", message.encoded_len());
-        session.answer(response.nonce, vec![]).unwrap();
+        session.answer(response.nonce, &[]).unwrap();
         responses += 1;
     }
     assert!((3..=6).contains(&responses), "{responses}");
@@ -211,7 +211,7 @@ proptest! {
                 Step::Answer => if let Some(response) = wire.take() {
                     let nonce = response.nonce;
                     let rejections = gateway.take(response);
-                    prop_assert!(session.answer(nonce, rejections).is_ok());
+                    prop_assert!(session.answer(nonce, &rejections).is_ok());
                 },
                 // What was on its way is lost, or was taken without the answer getting through.
                 Step::Reconnect => {
@@ -226,7 +226,7 @@ proptest! {
         if let Some(response) = wire.take() {
             let nonce = response.nonce;
             let rejections = gateway.take(response);
-            prop_assert!(session.answer(nonce, rejections).is_ok());
+            prop_assert!(session.answer(nonce, &rejections).is_ok());
         }
         gateway.settle(&mut session, &snapshot);
         let refused: BTreeSet<AgentKey> = session.rejected().map(|(key, _)| key.clone()).collect();
