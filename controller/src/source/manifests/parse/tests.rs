@@ -113,8 +113,8 @@ fn what_is_no_object_is_named() {
         ),
         (
             "kind: Agent\napiVersion: krypton.ai/v1alpha1\nmetadata: {name: a.b}\nspec: {image: i}\n",
-            "1:1:1 Agent a.b: metadata: name \"a.b\" is not a DNS label (1 to 63 of a-z, 0-9 and '-', not \
-             at an end)",
+            "1:1:1 Agent a.b: metadata.name \"a.b\" cannot name a Service: it must start with a letter, end with a \
+             letter or digit and have only a-z, 0-9 and '-' between",
         ),
         ("apiVersion: v1\nkind: List\nitems: [{kind: Agent}]\n", "1:1:1 items[0].apiVersion: missing"),
     ] {
