@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -176,6 +177,22 @@ impl Stage {
         .await
     }
 
+    /// Waits until the gateway knows these pods of an agent and no others.
+    ///
+    /// # Errors
+    /// It does not come to know them in time.
+    pub(crate) async fn pods_known(&self, agent: &str, pods: &[&str]) -> anyhow::Result<()> {
+        let url = format!("http://{}/debug/routes", self.ports.gateway_admin);
+        let agent = format!("default/{agent}");
+        until("the gateway knowing the pods", async || {
+            let table = self.client.get(&url).await?.json()?;
+            let known = pods_of(&table, &agent);
+            ensure!(known == pods, "it knows {known:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// The URL of an agent, with `rest` after its name.
     pub(crate) fn url(&self, agent: &str, rest: &str) -> String {
         format!("http://{}/v1/agents/default/{agent}{rest}", self.ports.gateway)
@@ -193,6 +210,16 @@ impl Stage {
     }
 }
 
+/// The uids of an agent's pods in what the gateway shows of its route table, sorted.
+fn pods_of<'a>(table: &'a Value, agent: &str) -> Vec<&'a str> {
+    let list = |value: &'a Value, field: &str| value[field].as_array().map_or(&[][..], Vec::as_slice);
+    let route = list(table, "routes").iter().find(|route| route["name"] == agent);
+    let endpoints = route.map_or(&[][..], |route| list(route, "endpoints"));
+    let mut pods: Vec<&str> = endpoints.iter().filter_map(|endpoint| endpoint["podUid"].as_str()).collect();
+    pods.sort_unstable();
+    pods
+}
+
 /// A free port that nothing else is likely to take during the tour.
 fn lasting_port() -> anyhow::Result<SocketAddr> {
     // Tours that run at once begin at different places.
@@ -205,4 +232,30 @@ fn lasting_port() -> anyhow::Result<SocketAddr> {
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .find(|address| TcpListener::bind(address).is_ok())
         .context("no free port between 20000 and 30000")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_pods_of_one_agent_are_told_from_others() {
+        let route = |name: &str, pods: &[&str]| {
+            let endpoints: Vec<Value> = pods.iter().map(|pod| json!({ "podUid": pod })).collect();
+            json!({ "name": name, "endpoints": endpoints })
+        };
+        let table = json!({ "routes": [route("default/a", &["2", "1"]), route("default/b", &["3"])] });
+        assert_eq!(pods_of(&table, "default/a"), ["1", "2"]);
+        assert!(pods_of(&table, "default/c").is_empty() && pods_of(&Value::Null, "default/a").is_empty());
+    }
+
+    #[test]
+    fn a_lasting_port_is_free_and_not_one_that_connections_are_given() {
+        let address = lasting_port().unwrap();
+        assert!(LASTING_PORTS.contains(&address.port()));
+        let _taken = TcpListener::bind(address).unwrap();
+        assert_ne!(lasting_port().unwrap(), address);
+    }
 }

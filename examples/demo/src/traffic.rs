@@ -38,16 +38,8 @@ pub(crate) struct Tally {
     first_failure: Option<String>,
     /// The longest that a call took which did not fail.
     pub(crate) slowest: Duration,
-    pods: BTreeMap<String, PodTally>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct PodTally {
-    calls: u64,
-    /// What `Tally::calls` was at the last of them.
-    last: u64,
-    /// When that ended.
-    last_at: Instant,
+    /// How many were answered by which pod.
+    pods: BTreeMap<String, u64>,
 }
 
 /// The pod that answered and how long it took, or why there was no good answer.
@@ -139,8 +131,7 @@ impl Tally {
         match outcome {
             Ok((pod, took)) => {
                 self.slowest = self.slowest.max(took);
-                let calls = self.of_pod(&pod) + 1;
-                self.pods.insert(pod, PodTally { calls, last: self.calls, last_at: Instant::now() });
+                *self.pods.entry(pod).or_default() += 1;
             }
             Err(reason) => {
                 self.failed += 1;
@@ -151,17 +142,7 @@ impl Tally {
 
     /// Calls that this pod has answered.
     pub(crate) fn of_pod(&self, pod: &str) -> u64 {
-        self.pods.get(pod).map_or(0, |pod| pod.calls)
-    }
-
-    /// Calls since the last that this pod answered.
-    pub(crate) fn since_pod(&self, pod: &str) -> u64 {
-        self.calls - self.pods.get(pod).map_or(0, |pod| pod.last)
-    }
-
-    /// When the last call ended that this pod answered; `None` before the first.
-    pub(crate) fn last_of_pod(&self, pod: &str) -> Option<Instant> {
-        self.pods.get(pod).map(|pod| pod.last_at)
+        self.pods.get(pod).copied().unwrap_or_default()
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -187,7 +168,6 @@ mod tests {
         }
         assert_eq!((tally.calls, tally.failed, tally.slowest), (4, 0, Duration::from_millis(9)));
         assert_eq!((tally.of_pod("a"), tally.of_pod("b"), tally.of_pod("c")), (3, 1, 0));
-        assert_eq!((tally.since_pod("a"), tally.since_pod("b"), tally.since_pod("c")), (0, 2, 4));
         tally.check().unwrap();
     }
 

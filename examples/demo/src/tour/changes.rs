@@ -18,11 +18,8 @@ use crate::wait::until;
 /// Calls that show how it is before and after a change: a second of them.
 const SOME: u64 = RATE as u64;
 
-/// After so many calls without one to a pod, it gets none: chance leaves out one of two pods once in 2^50.
-const SILENCE: u64 = 50;
-
-/// Events of a long answer: four seconds, enough to outlast what is done to the pod before it is told to stop.
-const LONG: u64 = 100;
+/// Events of a long answer: three seconds, enough to outlast what is done to the pod before it is told to stop.
+const LONG: u64 = 75;
 
 /// A manifest is copied; how long until its agent answers?
 pub(super) async fn agent_added(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
@@ -60,11 +57,11 @@ pub(super) async fn pod_taken_away(stage: &mut Stage, screen: &Screen) -> anyhow
     stage.writer.set("writer-2", "terminating", "true")?;
     stage.manifests.put(WRITER_FILE, &stage.writer.text())?;
     let marked = Instant::now();
-    traffic.until("no new calls to writer-2", |tally| tally.since_pod("writer-2") >= SILENCE).await?;
-    let last = traffic.tally().last_of_pod("writer-2").context("it was called before")?;
-    let last = human(last.saturating_duration_since(marked));
-    screen
-        .say(format_args!("its last call came {last} later; now SIGTERM, while it speaks its long answer"))?;
+    stage.pods_known("writer", &["writer-1"]).await?;
+    let known = human(marked.elapsed());
+    screen.say(format_args!(
+        "the gateway knows {known} later; now SIGTERM, in the middle of the long answer"
+    ))?;
 
     let stopped = SystemTime::now();
     let stopping = stage.processes.terminate("writer-2");
