@@ -40,8 +40,10 @@ const UPSTREAM_POOL: usize = 16_384;
 /// How long the last access lines may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Pingora warns of what single clients and pods do; the access log and the metrics tell that, in bounds.
-const QUIET: [krypton_logging::Quiet; 1] = [("pingora", LevelFilter::Error)];
+/// What single clients and pods do is told by the access log and the metrics, in bounds; Pingora's proxy writes a
+/// line for each connection that ends inside a header.
+const QUIET: [krypton_logging::Quiet; 2] =
+    [("pingora", LevelFilter::Error), ("pingora_proxy", LevelFilter::Off)];
 
 /// A gateway that holds its ports.
 pub struct App {
@@ -243,9 +245,12 @@ fn policy(args: &Args) -> CallPolicy {
 }
 
 fn proxy(gateway: Gateway) -> HttpProxy<Gateway> {
+    let threads = tokio::runtime::Handle::current().metrics().num_workers().max(1);
     let conf = ServerConf {
-        threads: 1,
-        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        // Not how many there will be, but over how many Pingora spreads what waiting connections contend for. It
+        // multiplies the pool by it.
+        threads,
+        upstream_keepalive_pool_size: UPSTREAM_POOL.div_ceil(threads),
         max_retries: MAX_ATTEMPTS,
         ..ServerConf::default()
     };

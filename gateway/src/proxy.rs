@@ -18,6 +18,7 @@ mod limits;
 pub mod peer;
 mod progress;
 mod respond;
+mod tunnel;
 mod upstream;
 
 use std::sync::Arc;
@@ -34,11 +35,11 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 
 use crate::readiness::Readiness;
-use crate::route_table::RouteTableHandle;
+use crate::route_table::{CallKind, RouteTableHandle};
 use crate::server::Drain;
 pub use account::Account;
 use admit::Admission;
-use ctx::CallCtx;
+use ctx::{CallCtx, Stage};
 use error::{CallError, Outcome};
 use headers::{AllowedHosts, TrustedProxies};
 
@@ -89,6 +90,7 @@ impl Gateway {
     ) -> pingora::Result<()> {
         ctx.outcome = Some(error.disposition().outcome);
         ctx.status = Some(error.disposition().status);
+        ctx.watch.let_read();
         if self.drain.is_draining() {
             session.set_keepalive(None);
         }
@@ -163,10 +165,13 @@ impl ProxyHttp for Gateway {
         _: bool,
         _: &HttpPeer,
         _: std::os::fd::RawFd,
-        _: Option<&pingora::protocols::Digest>,
+        digest: Option<&pingora::protocols::Digest>,
         ctx: &mut CallCtx,
     ) -> pingora::Result<()> {
-        ctx.upstream.connected = true;
+        ctx.upstream.stage = Stage::Connected;
+        if ctx.is_h2 {
+            ctx.watch.set_upload_to(digest.and_then(|digest| digest.socket_digest.clone()));
+        }
         Ok(())
     }
 
@@ -174,15 +179,18 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        is_end: bool,
         ctx: &mut CallCtx,
     ) -> pingora::Result<()> {
         // Pingora asks for the body, be it empty, as soon as the head is written.
-        ctx.upstream.head_sent = true;
+        ctx.upstream.stage = Stage::HeadSent;
         ctx.upstream.body_sent += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
         // A repeated attempt sends the same bytes again.
         ctx.bytes_in = ctx.bytes_in.max(ctx.upstream.body_sent);
-        if ctx.is_h2 {
+        if is_end {
+            Self::upload_ends(session, ctx);
+        }
+        if ctx.is_h2 || ctx.upstream.is_silence_watched {
             self.set_deadline(session, ctx);
         }
         Ok(())
@@ -214,6 +222,9 @@ impl ProxyHttp for Gateway {
         if is_upgrade {
             // A tunnel may be silent for ever; dead peers are found by TCP.
             session.set_read_timeout(None);
+        } else if ctx.kind == CallKind::Standing && !headers::is_event_stream(&answer.headers) {
+            // It asked for a stream and got an answer, which is to be whole.
+            ctx.watch.set_standing(false);
         }
         self.set_deadline(session, ctx);
         Ok(())
@@ -262,7 +273,7 @@ impl ProxyHttp for Gateway {
         ctx.bytes_out += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
         if is_end {
             self.answer_ends(session, ctx);
-        } else if session.is_upgrade_req() {
+        } else if session.is_upgrade_req() || ctx.upstream.is_silence_watched {
             self.set_deadline(session, ctx);
         }
         Ok(None)
@@ -289,6 +300,10 @@ impl ProxyHttp for Gateway {
         if ctx.is_answered && upstream::is_end_of_upload(error) {
             // The client has its whole answer, and does not go on with the upload that is behind it.
             ctx.outcome = Some(Outcome::Ok);
+            return FailToProxy { error_code: ctx.status.unwrap_or_default(), can_reuse_downstream: false };
+        }
+        if let Some(Outcome::ClientAbort | Outcome::ClientStalled) = ctx.outcome {
+            // It was our own answer that could not be written.
             return FailToProxy { error_code: ctx.status.unwrap_or_default(), can_reuse_downstream: false };
         }
         let reason = match ctx.error.take() {

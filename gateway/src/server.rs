@@ -283,7 +283,7 @@ impl Shared {
             session.set_pipelining_enabled(true);
             let call = self.proxy.process_new_http(session, &draining);
             let Some(reused) = limited(call, watch, &self.drain.stop, true).await.flatten() else { return };
-            if watch.must_reset() {
+            if watch.must_reset() || watch.interrupt().is_some() {
                 return;
             }
             watch.begin_kept(self.limits.idle);
@@ -315,7 +315,8 @@ impl Shared {
         };
         let mut calls = JoinSet::new();
         let mut draining = self.drain.draining.subscribe();
-        let mut idle = self.limits.idle;
+        // As for HTTP/1: a new connection has this long to its first header.
+        let mut idle = self.limits.header;
         let mut malformed = 0;
         let mut said_goodbye = false;
         let mut has_stopped = false;
@@ -338,12 +339,20 @@ impl Shared {
                     Ok(Some(H2Accept::Session(stream))) => {
                         self.spawn_h2_call(&mut calls, stream);
                         may_leave = true;
+                        idle = if has_stopped { GOODBYE } else { self.limits.idle };
                     }
                     Ok(Some(H2Accept::Rejected)) => malformed += 1,
                     Ok(None) | Err(_) => break,
                 },
                 Some(_) = calls.join_next() => {}
-                () = tokio::time::sleep(idle), if calls.is_empty() => break,
+                () = tokio::time::sleep(idle), if calls.is_empty() => {
+                    if std::mem::replace(&mut said_goodbye, true) {
+                        break;
+                    }
+                    // A call that crosses the goodbye is told that it was not served.
+                    connection.graceful_shutdown();
+                    idle = idle.min(GOODBYE);
+                }
             }
         }
         // Without their connection the calls that are left fail by themselves; each is counted as it ends.

@@ -56,6 +56,17 @@ pub(super) struct Agent {
     pub(super) running: RouteInFlight,
 }
 
+/// How far one attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// There is no connection yet.
+    Dialling,
+    /// There is one, and nothing was written.
+    Connected,
+    /// The request's head was written: the agent may have seen it.
+    HeadSent,
+}
+
 /// How far a call's attempts have come.
 pub(super) struct Upstream {
     pub(super) attempts: u8,
@@ -66,12 +77,12 @@ pub(super) struct Upstream {
     pub(super) at: Option<InFlight>,
     /// A failed attempt on a pooled connection is to be repeated here, on a fresh one.
     pub(super) again: Option<Arc<EndpointState>>,
-    /// Whether a connection was made in the present attempt.
-    pub(super) connected: bool,
-    /// Whether the request's head was written in the present attempt: the agent may have seen it.
-    pub(super) head_sent: bool,
+    /// How far the present attempt is.
+    pub(super) stage: Stage,
     /// Bytes of the request's body that were sent on in the present attempt.
     pub(super) body_sent: u64,
+    /// The agent's silence is kept by the watch in the present attempt, not by its read timeout.
+    pub(super) is_silence_watched: bool,
     /// Whether the agent's answer has begun in any attempt.
     pub(super) answered: bool,
 }
@@ -99,9 +110,9 @@ impl CallCtx {
                 tried: Tried::default(),
                 at: None,
                 again: None,
-                connected: false,
-                head_sent: false,
+                stage: Stage::Dialling,
                 body_sent: 0,
+                is_silence_watched: false,
                 answered: false,
             },
             error: None,

@@ -23,6 +23,8 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 /// Longest request id that is kept.
 const MAX_REQUEST_ID: usize = 128;
+/// Names that `Connection` may hold: Pingora's own limit.
+const MAX_NOMINATED: usize = 9;
 /// Headers that a request usually gains here: one growth of the map instead of several.
 const ADDED: usize = 8;
 
@@ -125,15 +127,32 @@ pub fn host(
     if version < Version::HTTP_11 { Ok(None) } else { Err(CallError::MissingHost) }
 }
 
-/// Refuses a `Connection` header that names a header of ours: the next hop would drop what we set.
+/// Refuses a `Connection` header that names a header of ours, since the next hop would drop what we set, and what
+/// Pingora would refuse only after an agent was dialled: names that are none, and more than it takes.
 ///
 /// # Errors
 /// [`CallError::BadConnectionHeader`].
 pub fn check_connection(headers: &HeaderMap) -> Result<(), CallError> {
-    let names_ours = headers.get_all(CONNECTION).iter().flat_map(tokens).any(|token| {
-        is_forwarding(token) || [HOST.as_str(), X_REQUEST_ID.as_str()].iter().any(|ours| eq(token, ours))
-    });
-    if names_ours { Err(CallError::BadConnectionHeader) } else { Ok(()) }
+    let mut count = 0;
+    for name in headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b',')) {
+        let name = name.trim_ascii();
+        if name.is_empty() {
+            continue;
+        }
+        count += 1;
+        let name = std::str::from_utf8(name).ok().filter(|name| name.bytes().all(is_token));
+        let is_ours =
+            |name: &str| is_forwarding(name) || eq(name, HOST.as_str()) || eq(name, X_REQUEST_ID.as_str());
+        if count > MAX_NOMINATED || name.is_none_or(is_ours) {
+            return Err(CallError::BadConnectionHeader);
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// The client's request id where it is 1 to 128 of `[A-Za-z0-9._-]`, else a new one.

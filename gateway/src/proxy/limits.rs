@@ -27,9 +27,19 @@ impl Gateway {
             session.set_keepalive(None);
         }
         if ctx.kind == CallKind::Standing {
-            ctx.watch.set_standing();
+            ctx.watch.set_standing(true);
+        }
+        if session.is_body_done() {
+            Self::upload_ends(session, ctx);
         }
         self.set_deadline(session, ctx);
+    }
+
+    /// The request is whole, unless it asks for a tunnel.
+    pub(super) fn upload_ends(session: &Session, ctx: &CallCtx) {
+        if !ctx.is_h2 && !session.is_upgrade_req() {
+            ctx.watch.set_upload_done();
+        }
     }
 
     /// How long the client may keep us waiting, whoever answers it.
@@ -49,15 +59,16 @@ impl Gateway {
         let now = Instant::now();
         // An upgrade has no read timeout, since a tunnel may be silent; until there is one, the agent may not be.
         let is_no_tunnel = session.is_upgrade_req() && ctx.status != Some(101);
-        let silence = is_no_tunnel.then(|| now + agent.view.route().timeouts.timeout);
+        let is_watched = is_no_tunnel || ctx.upstream.is_silence_watched;
+        let silence = is_watched.then(|| now + agent.view.route().timeouts.timeout);
         // HTTP/2 has no read timeout of its own either.
         let pause = if ctx.is_answered { respond::DRAIN_TIME } else { self.policy.upload_timeout };
-        let upload = (ctx.is_h2 && !session.is_body_done()).then(|| now + pause);
+        ctx.watch.set_upload_limit((ctx.is_h2 && !session.is_body_done()).then_some(pause));
         // Nor can it be interrupted, only dropped: before the answer that is left to the agent's read timeout.
         let is_answerable = ctx.is_h2 && ctx.status.is_none();
         let whole =
             agent.deadline.and_then(|at| if is_answerable { at.checked_add(LATE_ANSWER) } else { Some(at) });
-        ctx.watch.set_deadline([whole, silence, upload].into_iter().flatten().min());
+        ctx.watch.set_deadline([whole, silence].into_iter().flatten().min());
     }
 
     /// The agent's answer is whole. If it did not wait for the upload's end, the rest is only taken as long as

@@ -5,6 +5,8 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 
+use super::headers;
+
 /// Whether the final answer has begun: from then on it can only go on or be cut. A 1xx is none, but for 101.
 pub(super) fn has_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|answer| is_final(answer.status))
@@ -27,8 +29,10 @@ pub(super) async fn end_cleanly(session: &mut Session) -> bool {
     if session.was_upgraded() {
         return true;
     }
-    let is_delimited_by_us = session
-        .response_written()
-        .is_some_and(|answer| !answer.headers.contains_key(http::header::CONTENT_LENGTH));
-    is_delimited_by_us && session.response_duplex_vec(vec![HttpTask::Done]).await.is_ok()
+    // Only a stream of events may end anywhere; half of anything else must not look whole.
+    let may_end_here = session.response_written().is_some_and(|answer| {
+        headers::is_event_stream(&answer.headers)
+            && !answer.headers.contains_key(http::header::CONTENT_LENGTH)
+    });
+    may_end_here && session.response_duplex_vec(vec![HttpTask::Done]).await.is_ok()
 }

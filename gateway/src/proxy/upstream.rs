@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use krypton_discovery::AppProtocol;
 use pingora::ErrorSource;
 use pingora::ErrorType::{
     BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, H2Error, InvalidH2,
@@ -15,9 +16,10 @@ use pingora::ErrorType::{
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::ctx::CallCtx;
+use super::ctx::{CallCtx, Stage};
 use super::error::CallError;
 use super::peer::{Dial, peer};
+use super::tunnel::Dialler;
 use crate::balance::{self, MAX_ATTEMPTS};
 use crate::route_table::{CallKind, DialMode, InFlight};
 use crate::server::watch::Interrupt;
@@ -49,23 +51,29 @@ pub(super) fn choose(
         return pingora::Error::err(ConnectNoRoute);
     };
     upstream.attempts += 1;
-    upstream.connected = false;
-    upstream.head_sent = false;
+    upstream.stage = Stage::Dialling;
     upstream.body_sent = 0;
     let route = agent.view.route();
     let left = agent.deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
     // A drain ends it by hanging up on the agent: the client's side cannot be interrupted.
     let is_ended_from_here = ctx.is_h2 && ctx.kind == CallKind::Standing;
     let within = |limit: Duration| left.map_or(limit, |left| left.min(limit));
+    // Over HTTP/2 Pingora waits for the answer with one timeout from the head on, which an upload does not restart.
+    let is_uploading = !ctx.is_h2 && !session.is_body_done();
+    upstream.is_silence_watched = route.app_protocol == AppProtocol::H2c && is_uploading;
+    let is_silence_timed = !session.is_upgrade_req() && !upstream.is_silence_watched;
     let dial = Dial {
         app_protocol: route.app_protocol,
         connect: within(connect),
         // A silence to the call's own deadline ends it with an answer, also where an interruption cannot.
-        silence: (!session.is_upgrade_req()).then(|| within(route.timeouts.timeout)),
-        // The pool's connections are shared, or were made without the handle.
-        fresh: fresh || is_ended_from_here,
+        silence: is_silence_timed.then(|| within(route.timeouts.timeout)),
+        // The pool's connections are shared, or were made without the handle, or are no tunnels.
+        fresh: fresh || is_ended_from_here || session.is_upgrade_req(),
     };
     let mut peer = peer(&endpoint, dial);
+    if session.is_upgrade_req() {
+        peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: dial.connect }));
+    }
     if is_ended_from_here {
         let watch = Arc::clone(&ctx.watch);
         peer.options.upstream_tcp_sock_tweak_hook = Some(Arc::new(move |socket| watch.hold_agent(socket)));
@@ -97,7 +105,7 @@ pub(super) fn attempt_failed(session: &Session, ctx: &mut CallCtx, fault: &mut p
         && !session.as_ref().retry_buffer_truncated();
     let unseen = match fault.etype() {
         // The head could not be written.
-        WriteError if !ctx.upstream.head_sent => true,
+        WriteError if ctx.upstream.stage != Stage::HeadSent => true,
         ReadTimedout | WriteTimedout | InvalidHTTPHeader | H2Error | InvalidH2 => false,
         // It ended before any byte of an answer. The agent may have seen it, so only where that is no harm.
         _ => is_idempotent(&ctx.method),
@@ -114,6 +122,7 @@ pub(super) fn reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Erro
     match ctx.watch.interrupt() {
         Some(Interrupt::Drain) => return CallError::ShuttingDown,
         Some(Interrupt::Deadline) if ctx.is_overdue() => return CallError::MaxDuration,
+        Some(Interrupt::Deadline) if !session.is_body_done() => return CallError::ClientStalled,
         Some(Interrupt::Deadline) => return CallError::UpstreamTimeout,
         None => {}
     }
@@ -124,6 +133,8 @@ pub(super) fn reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Erro
         {
             CallError::ClientStalled
         }
+        // A header that Pingora refuses only when it is about to be sent on.
+        ErrorSource::Downstream if *fault.etype() == InvalidHTTPHeader => CallError::BadHeader,
         ErrorSource::Downstream => CallError::ClientAbort,
         ErrorSource::Internal | ErrorSource::Unset => CallError::Internal,
     }
@@ -141,13 +152,20 @@ fn upstream_reason(session: &mut Session, ctx: &CallCtx, fault: &pingora::Error)
         ConnectRefused | ConnectNoRoute | ConnectError | BindError | SocketError => {
             CallError::UpstreamRefused
         }
-        // The agent waits for a client that does not send: the silence is not the agent's.
-        ReadTimedout if !session.is_body_done() => CallError::ClientStalled,
+        // The agent waits for a client that does not send: the silence is not the agent's. But it is where the
+        // client waits for the agent's 100.
+        ReadTimedout if !session.is_body_done() && !waits_for_continue(session, ctx) => {
+            CallError::ClientStalled
+        }
         ReadTimedout | WriteTimedout => CallError::UpstreamTimeout,
         InvalidHTTPHeader | InvalidH2 => CallError::UpstreamInvalid,
-        _ if !ctx.upstream.connected => CallError::UpstreamRefused,
+        _ if ctx.upstream.stage == Stage::Dialling => CallError::UpstreamRefused,
         _ => CallError::UpstreamReset,
     }
+}
+
+fn waits_for_continue(session: &Session, ctx: &CallCtx) -> bool {
+    ctx.upstream.body_sent == 0 && session.req_header().headers.contains_key(http::header::EXPECT)
 }
 
 fn attempts_left(ctx: &CallCtx) -> bool {

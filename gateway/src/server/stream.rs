@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,12 +25,18 @@ use super::watch::CallWatch;
 /// How an HTTP/2 connection begins. Three bytes tell it from HTTP/1: RFC 9113 §3.4 reserves the method `PRI`.
 const H2_FIRST_BYTES: [u8; 3] = *b"PRI";
 
+/// Bytes of further requests that are taken while one is answered; the rest waits in the kernel. More than a client
+/// that pipelines sends, and too few to matter.
+const MAX_EARLY: usize = 16 * 1024;
+
 /// One client's connection. Writes go straight to the socket: nothing is held back.
 #[derive(Debug)]
 pub(super) struct ClientStream {
     tcp: TcpStream,
     /// What was read to tell the protocol, still to be given out.
     first: FirstBytes,
+    /// What the client sent of its next request before the present one was answered.
+    early: Vec<u8>,
     watch: Arc<CallWatch>,
     /// Runs while a write waits for the client to read.
     unread: Option<Pin<Box<Sleep>>>,
@@ -61,6 +67,7 @@ impl ClientStream {
         Self {
             tcp,
             first: FirstBytes::default(),
+            early: Vec::new(),
             watch,
             unread: None,
             digest: Arc::new(digest),
@@ -92,6 +99,21 @@ impl ClientStream {
 
 impl ClientStream {
     /// Fails a write that waits for longer than the client may leave us unread.
+    /// Waits for the client to leave. What it sends instead is kept for its next request: given to Pingora now, it
+    /// would hide the leaving, and every interruption.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 1024];
+        while self.early.len() < MAX_EARLY {
+            let mut read = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.early.extend_from_slice(read.filled());
+        }
+        Poll::Pending
+    }
+
     fn limit_wait(
         &mut self,
         cx: &mut Context<'_>,
@@ -126,10 +148,20 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.watch.is_interrupted() {
+        if self.watch.fails_reads() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if self.watch.is_upload_done() {
+            return self.poll_leave(cx);
+        }
         if self.first.give(buf) {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.early.is_empty() {
+            let taken = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early[..taken]);
+            self.early.drain(..taken);
+            self.watch.on_bytes();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

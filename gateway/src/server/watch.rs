@@ -5,7 +5,7 @@
 //! [`CallWatch`] that the call's own hooks keep up to date.
 //!
 //! A deadline that passes on HTTP/1 makes the client's side of the pump fail on its next read
-//! ([`CallWatch::is_interrupted`]), so that the call ends the ordinary way and the client still gets an answer.
+//! ([`CallWatch::fails_reads`]), so that the call ends the ordinary way and the client still gets an answer.
 //! Where that cannot be (no call yet, HTTP/2, a pump that is not reading), the future is dropped: the stream is
 //! reset. But a standing stream over HTTP/2 is to end cleanly when the gateway stops: for that the watch holds a
 //! handle of its agent's socket and hangs up there.
@@ -22,12 +22,13 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use pingora::ErrorType::SocketError;
 use pingora::OrErr as _;
+use pingora::protocols::SocketDigest;
 use socket2::{SockRef, Socket};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long an interrupted call has to write its last answer.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long an interrupted call has to write its last answer, and to read on until the client has it.
+const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -51,6 +52,15 @@ pub(crate) struct CallWatch {
     /// Ends with the connection rather than the answer: idle, or a standing stream.
     ends_with_drain: AtomicBool,
     interrupt: AtomicU8,
+    /// Reads from the client are to fail, so that the call notices its interruption.
+    fails_reads: AtomicBool,
+    /// The request is whole: what comes from the client now belongs to its next one.
+    upload_done: AtomicBool,
+    /// By when more of an upload has to come, and how long each wait may be; milliseconds as in `deadline`.
+    upload_deadline: AtomicU64,
+    upload_limit: AtomicU64,
+    /// The socket to the agent, to ask whether it is the agent that an upload waits for.
+    upload_to: ArcSwapOption<SocketDigest>,
     reset: AtomicBool,
     /// A handle of the socket to the agent, where [`Self::hold_agent`] was asked to keep one.
     agent: ArcSwapOption<Socket>,
@@ -94,6 +104,11 @@ impl CallWatch {
             header_limit: limit,
             ends_with_drain: AtomicBool::new(true),
             interrupt: AtomicU8::new(0),
+            fails_reads: AtomicBool::new(false),
+            upload_done: AtomicBool::new(false),
+            upload_deadline: AtomicU64::new(NEVER),
+            upload_limit: AtomicU64::new(NEVER),
+            upload_to: ArcSwapOption::empty(),
             reset: AtomicBool::new(false),
             agent: ArcSwapOption::empty(),
             write_limit: AtomicU64::new(NEVER),
@@ -109,6 +124,7 @@ impl CallWatch {
     /// The connection waits for its next header, for `idle` at most.
     pub(super) fn begin_kept(&self, idle: Duration) {
         self.set_phase(Phase::Kept);
+        self.upload_done.store(false, Ordering::Relaxed);
         self.deadline.store(now().saturating_add(millis(idle)), Ordering::Relaxed);
         self.ends_with_drain.store(true, Ordering::Relaxed);
     }
@@ -131,6 +147,7 @@ impl CallWatch {
     pub(crate) fn begin_call(&self) {
         self.set_phase(Phase::Call);
         self.deadline.store(NEVER, Ordering::Relaxed);
+        self.set_upload_limit(None);
         self.ends_with_drain.store(false, Ordering::Relaxed);
     }
 
@@ -140,9 +157,34 @@ impl CallWatch {
         self.deadline.store(millis, Ordering::Relaxed);
     }
 
-    /// The call is a standing stream, which a stopping gateway ends.
-    pub(crate) fn set_standing(&self) {
-        self.ends_with_drain.store(true, Ordering::Relaxed);
+    /// More of an upload has to come within `limit`; `None` lifts that. A wait that is the agent's does not count.
+    pub(crate) fn set_upload_limit(&self, limit: Option<Duration>) {
+        let limit = limit.map_or(NEVER, millis);
+        self.upload_limit.store(limit, Ordering::Relaxed);
+        self.upload_deadline.store(now().saturating_add(limit), Ordering::Relaxed);
+    }
+
+    /// Where the upload goes.
+    pub(crate) fn set_upload_to(&self, agent: Option<Arc<SocketDigest>>) {
+        self.upload_to.store(agent);
+    }
+
+    /// The request is whole.
+    pub(crate) fn set_upload_done(&self) {
+        self.upload_done.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what comes from the client now belongs to its next request.
+    pub(super) fn is_upload_done(&self) -> bool {
+        self.phase() == Phase::Call && self.upload_done.load(Ordering::Relaxed)
+    }
+
+    /// The call is a standing stream, which a stopping gateway ends, or turned out not to be one.
+    pub(crate) fn set_standing(&self, is_standing: bool) {
+        self.ends_with_drain.store(is_standing, Ordering::Relaxed);
+        if !is_standing {
+            self.agent.store(None);
+        }
     }
 
     /// Whether, and why, the call was ended from outside.
@@ -155,8 +197,13 @@ impl CallWatch {
     }
 
     /// Whether reads from the client are to fail.
-    pub(super) fn is_interrupted(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed) != 0
+    pub(super) fn fails_reads(&self) -> bool {
+        self.fails_reads.load(Ordering::Relaxed)
+    }
+
+    /// The call has noticed its interruption: from now on it may read what the client goes on to send.
+    pub(crate) fn let_read(&self) {
+        self.fails_reads.store(false, Ordering::Relaxed);
     }
 
     /// The answer was cut: the client has to see an error and not an end.
@@ -219,7 +266,23 @@ impl CallWatch {
     }
 
     fn deadline(&self) -> u64 {
-        self.deadline.load(Ordering::Relaxed)
+        let upload = self.upload_deadline.load(Ordering::Relaxed);
+        self.deadline.load(Ordering::Relaxed).min(upload)
+    }
+
+    /// Whether the deadline that has passed was only that of an upload which waits for its agent. Then the wait
+    /// begins anew.
+    fn waits_for_agent(&self) -> bool {
+        let is_backed_up = || {
+            let info = self.upload_to.load().as_ref().and_then(|agent| agent.tcp_info());
+            info.is_some_and(|info| info.tcpi_notsent_bytes > 0)
+        };
+        let waits = self.deadline.load(Ordering::Relaxed) > now() && is_backed_up();
+        if waits {
+            let limit = self.upload_limit.load(Ordering::Relaxed);
+            self.upload_deadline.store(now().saturating_add(limit), Ordering::Relaxed);
+        }
+        waits
     }
 
     /// Ends the call from outside. Whether it may still speak; where not, it is about to be dropped.
@@ -230,6 +293,7 @@ impl CallWatch {
             Interrupt::Drain => 2,
         };
         self.interrupt.store(code, Ordering::Relaxed);
+        self.fails_reads.store(true, Ordering::Relaxed);
         is_call && can_speak
     }
 }
@@ -283,6 +347,9 @@ pub(super) async fn limited<F: Future>(
                 // It was asked to end and did not: whatever it had begun to say stays unfinished.
                 watch.request_reset();
                 return Poll::Ready(None);
+            }
+            if watch.waits_for_agent() {
+                continue;
             }
             if !watch.interrupt_with(Interrupt::Deadline, can_speak) {
                 return Poll::Ready(None);

@@ -307,7 +307,8 @@ async fn a_standing_stream_of_an_http2_agent_ends_cleanly_and_alone() {
     let agent = H2Agent::start(move |request, mut respond| {
         let mut opened = opened.clone();
         async move {
-            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            let answer = Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+            let mut stream = respond.send_response(answer, false).unwrap();
             stream.send_data("begun".into(), false).unwrap();
             if request.uri().path() == "/events" {
                 std::future::poll_fn(|cx| stream.poll_reset(cx)).await.ok();
@@ -390,4 +391,31 @@ async fn what_outlives_the_drain_timeout_is_cut_and_counted() {
         assert_eq!(client.end().await, (vec![], End::Reset));
     }
     stream.chunk().await.expect("no clean end").unwrap_err();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_event_stream_is_not_ended_half() {
+    let (gate, opened) = watch::channel(false);
+    let agent = ScriptedAgent::start(move |mut conn| {
+        let mut opened = opened.clone();
+        async move {
+            conn.request().await;
+            conn.write("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n").await;
+            conn.write("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+            opened.wait_for(|open| *open).await.unwrap();
+            conn.write("5\r\nwhole\r\n0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let gateway = TestGateway::with_agent(agent.address).await;
+    let mut client = Client::connect(gateway.address).await;
+    client.send("GET /v1/agents/ns/agent/report HTTP/1.1\r\nHost: t\r\n").await;
+    client.send("Accept: application/json, text/event-stream\r\n\r\n").await;
+    client.head().await;
+    assert_eq!(client.chunk().await.unwrap(), b"half");
+    gateway.drain.stop();
+    gate.send(true).unwrap();
+    assert_eq!(client.chunk().await.unwrap(), b"whole");
+    assert_eq!(client.chunk().await, None);
+    assert_eq!(exit(gateway).await, 0);
 }

@@ -364,6 +364,40 @@ async fn pipelined_requests_are_answered_in_order() {
     gateway.await_outcome("ok", 3).await;
 }
 
+/// What comes early must not blind the gateway to the client, or to its own limits.
+#[tokio::test]
+async fn a_client_that_sent_more_and_leaves_is_still_seen() {
+    let (gateway, mut agent) = start().await;
+    let (mut client, mut conn) = call(&gateway, &mut agent, GET).await;
+    client.send("\r\n").await;
+    drop(client);
+    conn.await_close().await;
+    gateway.await_outcome("client_abort", 1).await;
+}
+
+#[tokio::test]
+async fn a_call_with_more_behind_it_is_still_answered_at_its_max_duration() {
+    let agent = ManualAgent::start().await;
+    let mut route = mk_route(&[agent.address]);
+    route.timeouts.max_duration = Some(Duration::from_millis(300));
+    let gateway = Setup::default().start(vec![("ns/agent", route)]).await;
+    let mut client = Client::connect(gateway.address).await;
+    client.send(format!("{GET}{GET}")).await;
+    is(&client.answer().await, 504, "max_duration");
+}
+
+/// Pingora would say nothing at all, and only after an agent was dialled.
+#[tokio::test]
+async fn a_connection_header_that_cannot_be_forwarded_is_told_so() {
+    let (gateway, mut agent) = start().await;
+    for bad in ["a,b,c,d,e,f,g,h,i,j", "\"quoted\"", "two words"] {
+        let mut client = Client::connect(gateway.address).await;
+        client.send(format!("GET {TARGET} HTTP/1.1\r\nHost: test\r\nConnection: {bad}\r\n\r\n")).await;
+        is(&client.answer().await, 400, "bad_connection_header");
+    }
+    assert!(!agent.was_dialled_again());
+}
+
 #[tokio::test]
 async fn a_request_behind_an_upload_is_not_part_of_it() {
     let (gateway, mut agent) = start().await;

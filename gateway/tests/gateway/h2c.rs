@@ -259,6 +259,41 @@ async fn a_silent_one_is_a_504() {
 }
 
 #[tokio::test]
+async fn a_steady_upload_may_take_longer_than_its_timeout() {
+    let (agent, _seen) = echoing().await;
+    let mut route = mk_h2c_route(&agent);
+    route.timeouts.timeout = LIMIT;
+    let gateway = Setup::default().start(vec![("ns/agent", route)]).await;
+    let mut client = Client::connect(gateway.address).await;
+    client.send("POST /v1/agents/ns/agent HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\n").await;
+    for _ in 0..10 {
+        // A pause is the subject: each is shorter than the limit, all together are not.
+        tokio::time::sleep(LIMIT / 5).await;
+        client.send("x").await;
+    }
+    let echoed = client.answer().await;
+    assert_eq!((echoed.status, echoed.text()), (200, "xxxxxxxxxx"));
+}
+
+#[tokio::test]
+async fn one_that_is_silent_after_an_upload_is_a_504() {
+    let agent = H2Agent::start(|request, respond| async move {
+        read(request.into_body()).await;
+        let _open = respond;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let mut route = mk_h2c_route(&agent);
+    route.timeouts.timeout = LIMIT;
+    let gateway = Setup::default().start(vec![("ns/agent", route)]).await;
+    let mut client = Client::connect(gateway.address).await;
+    client.send("POST /v1/agents/ns/agent HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\n").await;
+    client.send("x").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (504, Some("upstream_timeout")));
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_resets_its_stream_alone() {
     let (events, mut seen) = mpsc::channel(8);
     let agent = H2Agent::start(move |_, mut respond| {

@@ -299,6 +299,41 @@ async fn a_slow_upload_that_never_pauses_is_not_cut() {
 }
 
 #[tokio::test]
+async fn an_agent_that_does_not_take_an_upload_is_not_the_clients_fault() {
+    const SIZE: usize = 16 * 1024 * 1024;
+    let (gate, opened) = watch::channel(false);
+    let agent = ScriptedAgent::start(move |mut conn| {
+        let mut opened = opened.clone();
+        async move {
+            conn.head().await.unwrap();
+            opened.wait_for(|open| *open).await.unwrap();
+            conn.take(SIZE).await.unwrap();
+            conn.write(OK).await;
+        }
+    })
+    .await;
+    let mut setup = Setup::default();
+    setup.policy.upload_timeout = LIMIT;
+    let gateway = setup.start(vec![("ns/agent", mk_route(&[agent.address]))]).await;
+    let client = H2Client::connect(gateway.address).await;
+    let mut sized = request(Method::POST, AGENT);
+    sized.headers_mut().insert("content-length", SIZE.into());
+    let mut big = client.start(sized, false).await;
+    let mut left = SIZE;
+    // Nothing moves for several of the client's limits, since the agent does not read.
+    while let Ok(taken) = tokio::time::timeout(LIMIT * 4, big.send_some(left)).await {
+        left -= taken;
+    }
+    assert!((1..SIZE).contains(&left), "it is held: {left}");
+    gate.send(true).unwrap();
+    while left > 0 {
+        left -= soon("the upload to go on", big.send_some(left)).await;
+    }
+    assert_eq!(big.answer().await.unwrap().text().await, "ok");
+    assert_eq!(gateway.outcomes("client_stalled"), 0);
+}
+
+#[tokio::test]
 async fn a_held_upload_does_not_hold_its_neighbours() {
     const SIZE: usize = 16 * 1024 * 1024;
     let (gate, opened) = watch::channel(false);

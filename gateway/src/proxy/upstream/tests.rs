@@ -42,7 +42,7 @@ async fn is_repeated(attempt: Attempt) -> bool {
     let account = Account::new(Arc::new(Metrics::new(table)), None);
     let mut ctx = CallCtx::new(Arc::new(account));
     ctx.method = attempt.method;
-    ctx.upstream.head_sent = attempt.head_sent;
+    ctx.upstream.stage = if attempt.head_sent { Stage::HeadSent } else { Stage::Connected };
     ctx.upstream.answered = attempt.answered;
     ctx.upstream.attempts = attempt.attempts;
     let mut fault = pingora::Error::new(attempt.fault.0);
