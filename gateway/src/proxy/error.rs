@@ -51,8 +51,8 @@ pub enum CallError {
     /// HTTP/1.1 without Host.
     #[error("an HTTP/1.1 request needs a Host header")]
     MissingHost,
-    /// `Connection` names a header that the gateway sets.
-    #[error("the Connection header names a header that the gateway sets")]
+    /// `Connection` names a header that the gateway sets, or what is no name, or too many.
+    #[error("the Connection header names a header that the gateway sets, or is not a list of names")]
     BadConnectionHeader,
     /// A header that the gateway has to read is not valid.
     #[error("the request has a header that cannot be forwarded")]
