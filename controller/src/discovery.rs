@@ -21,10 +21,11 @@ use krypton_discovery::wire::route_discovery_server::{RouteDiscovery, RouteDisco
 use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use gateways::{Connected, GatewayStatus, Gateways, TooManyGateways};
@@ -112,14 +113,10 @@ impl Discovery {
         let limit = self.limits.message_bytes;
         let service = RouteDiscoveryServer::new(self).max_decoding_message_size(limit);
         let server = Server::builder()
-            .tcp_nodelay(true)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(service)
-            .serve_with_incoming_shutdown(
-                TcpListenerStream::new(listener),
-                shutdown.clone().cancelled_owned(),
-            );
+            .serve_with_incoming_shutdown(incoming(listener), shutdown.clone().cancelled_owned());
         let drained = async {
             shutdown.cancelled().await;
             streams.close();
@@ -132,6 +129,12 @@ impl Discovery {
             () = drained => Ok(()),
         }
     }
+}
+
+/// Connections that send what is small at once: else it waits some 40 ms for the gateway to confirm what came before.
+/// Set here, since the server's own setting does not reach connections that it has not accepted itself.
+fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 #[tonic::async_trait]

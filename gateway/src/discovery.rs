@@ -203,7 +203,7 @@ impl DiscoveryClient {
         self.writer.set_freshness(Freshness::Live);
         self.ready.set(true);
         self.told_lost = false;
-        let (agents, took_ms) = (self.writer.handle().len(), took.as_secs_f64() * 1000.0);
+        let (agents, took_ms) = (self.writer.handle().len(), (took.as_secs_f64() * 1e6).round() / 1e3);
         log::info!(controller:% = self.config.controller, agents, took_ms; "Route table is whole and kept up to date");
     }
 

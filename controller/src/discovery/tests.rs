@@ -4,6 +4,7 @@ use krypton_discovery::VersionedRoute;
 use krypton_discovery::wire::route_discovery_client::RouteDiscoveryClient;
 use krypton_discovery::wire::{HeldResource, Node, RejectedResource};
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tonic_prost::ProstCodec;
 
@@ -100,6 +101,16 @@ fn hello(held: &[VersionedRoute]) -> DeltaRoutesRequest {
 
 fn names(response: &DeltaRoutesResponse) -> Vec<&str> {
     response.upserts.iter().map(|resource| resource.name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn small_messages_are_sent_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, accepted) =
+        tokio::join!(tokio::net::TcpStream::connect(address), async { incoming(listener).next().await });
+    client.unwrap();
+    assert!(accepted.unwrap().unwrap().nodelay().unwrap());
 }
 
 #[tokio::test]
