@@ -66,11 +66,12 @@ type Part = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let app = App::bind(args, shutdown.clone()).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    // Only now: whoever reads this may send a signal at once.
     println!("listening discovery={}", app.bound.discovery);
     println!("listening admin={}", app.bound.admin);
 
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let mut next_signal = async || {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",

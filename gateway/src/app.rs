@@ -6,6 +6,7 @@
 //! 3. On [`Stop::terminate`]: unready, a while of still accepting, then no new connections, then the end of the
 //!    last call. [`Stop::now`] cuts that short.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,21 +84,23 @@ pub struct Stop {
 // === impl Stop ===
 
 impl Stop {
-    /// Follows SIGTERM and SIGINT: the first drains, the second ends at once.
+    /// Catches SIGTERM and SIGINT from now on; the future follows them: the first drains, the second ends at once.
     ///
     /// # Errors
     /// The signals cannot be caught.
-    pub async fn on_signals(self) -> anyhow::Result<()> {
+    pub fn on_signals(self) -> anyhow::Result<impl Future<Output = Infallible>> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-        for token in [&self.terminate, &self.now] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+        Ok(async move {
+            for token in [&self.terminate, &self.now] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                token.cancel();
             }
-            token.cancel();
-        }
-        std::future::pending().await
+            std::future::pending().await
+        })
     }
 }
 
@@ -302,11 +305,12 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         let stop = Stop::default();
         let app = App::bind(args).await?;
         let Bound { http, admin } = app.bound();
+        let signals = stop.clone().on_signals()?;
         // For whoever asked for port 0, and for scripts that wait.
         println!("listening http={http}\nlistening admin={admin}");
         tokio::select! {
-            ended = app.run(stop.clone()) => ended,
-            failed = stop.on_signals() => failed,
+            ended = app.run(stop) => ended,
+            never = signals => match never {},
         }
     })
 }
