@@ -25,7 +25,7 @@ pub struct Args {
     pub admin_listen: SocketAddr,
 
     /// The controller's discovery service
-    #[arg(long, env = "KRYPTON_DISCOVERY", default_value = "http://127.0.0.1:9090", value_name = "URL")]
+    #[arg(long, env = "KRYPTON_DISCOVERY", default_value = "http://127.0.0.1:9090", value_name = "URL", value_parser = discovery_url)]
     pub discovery: tonic::transport::Uri,
 
     /// What the controller knows this gateway by: unique among the gateways [default: the host's name]
@@ -97,6 +97,15 @@ pub struct Args {
     pub log: LogArgs,
 }
 
+/// `http://host:port`. Anything else would be spoken to in plain text all the same.
+fn discovery_url(text: &str) -> Result<tonic::transport::Uri, String> {
+    let url: tonic::transport::Uri = text.parse().map_err(|error| format!("{error}"))?;
+    match (url.scheme_str(), url.host()) {
+        (Some("http"), Some(_)) => Ok(url),
+        _ => Err("must be http://HOST:PORT; TLS is not there yet".to_owned()),
+    }
+}
+
 /// `10s`, `1m 30s`, `250ms`.
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 500ms, 10s, 5m"))
@@ -146,6 +155,8 @@ mod tests {
         for (flag, value) in [
             ("--listen", "8080"),
             ("--discovery", "not a url"),
+            ("--discovery", "https://controller:9090"),
+            ("--discovery", "controller:9090"),
             ("--trusted-proxies", "10.0.0.1/99"),
             ("--header-timeout", "0s"),
             ("--header-timeout", "ten"),

@@ -89,7 +89,14 @@ impl AllowedHosts {
     /// These hosts.
     #[must_use]
     pub fn new(hosts: impl IntoIterator<Item = String>) -> Self {
-        Self(hosts.into_iter().map(|host| host.to_ascii_lowercase().into()).collect())
+        // An empty value is what an unset variable of a manifest becomes: any.
+        Self(
+            hosts
+                .into_iter()
+                .filter(|host| !host.is_empty())
+                .map(|h| h.to_ascii_lowercase().into())
+                .collect(),
+        )
     }
 
     /// Whether `host`, a Host header with or without a port, is served.
