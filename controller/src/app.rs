@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::object::Scope;
 use crate::source::kube::{KubeSource, build_client};
 use crate::source::manifests::Manifests;
-use crate::source::{EVENT_CAPACITY, Sources};
+use crate::source::{EVENT_CAPACITY, Purpose, Sources};
 
 /// The longest that an orderly end may take.
 const STOP: Duration = Duration::from_secs(3);
@@ -107,7 +107,7 @@ impl App {
 
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
-        let sources = Sources::new(Arc::clone(&metrics));
+        let sources = Sources::new(Purpose::Routes, Arc::clone(&metrics));
         let (events, received) = mpsc::channel(EVENT_CAPACITY);
         let (snapshots, newest) = watch::channel(None);
 

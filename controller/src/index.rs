@@ -11,7 +11,7 @@
 mod agents;
 mod endpoints;
 mod services;
-mod table;
+pub(crate) mod table;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -50,7 +50,7 @@ impl Index {
     /// An empty index that waits for every kind in each of `scopes`.
     #[must_use]
     pub fn new(scopes: &[Scope]) -> Self {
-        let awaited = Kind::ALL.into_iter().flat_map(|kind| scopes.iter().map(move |s| (kind, s.clone())));
+        let awaited = Kind::ROUTED.into_iter().flat_map(|kind| scopes.iter().map(move |s| (kind, s.clone())));
         Self {
             agents: Table::default(),
             slices: Table::default(),

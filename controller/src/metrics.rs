@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::object::Kind;
 use crate::snapshot::Snapshot;
+use crate::source::Purpose;
 
 /// Every metric of the controller.
 #[derive(Debug, Default)]
@@ -28,6 +29,7 @@ pub struct Metrics {
     nacks: Counter,
     refused_objects: Family<KindLabel, Counter>,
     source_up: Family<KindLabel, Gauge>,
+    workload_source_up: Family<KindLabel, Gauge>,
     manifest_problems: Gauge,
 }
 
@@ -73,6 +75,11 @@ impl Metrics {
             m.source_up.clone(),
         );
         krypton.register(
+            "workload_source_up",
+            "Whether every watch of a kind that the leader needs is complete and alive; no series on others",
+            m.workload_source_up.clone(),
+        );
+        krypton.register(
             "manifest_problems",
             "Problems in the folder of manifests at present",
             m.manifest_problems.clone(),
@@ -114,9 +121,13 @@ impl Metrics {
         self.refused_objects.get_or_create(&KindLabel { kind }).inc();
     }
 
-    /// Whether every watch of `kind` is complete and alive.
-    pub fn set_source_up(&self, kind: Kind, up: bool) {
-        self.source_up.get_or_create(&KindLabel { kind }).set(up.into());
+    /// Whether every watch of `kind` for `purpose` is complete and alive.
+    pub fn set_source_up(&self, purpose: Purpose, kind: Kind, up: bool) {
+        let family = match purpose {
+            Purpose::Routes => &self.source_up,
+            Purpose::Workloads => &self.workload_source_up,
+        };
+        family.get_or_create(&KindLabel { kind }).set(up.into());
     }
 
     /// How many problems the folder of manifests has at present.

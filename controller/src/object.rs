@@ -4,15 +4,21 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// The kinds that routes are computed from.
+/// The kinds that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum Kind {
     /// `krypton.ai/v1alpha1` Agent.
     Agent,
     /// `discovery.k8s.io/v1` EndpointSlice with our label.
     EndpointSlice,
-    /// `v1` Service with our label: only for its address.
+    /// `v1` Service with our label: for its address, and as a child of its Agent.
     Service,
+    /// `apps/v1` Deployment with our label: a child of its Agent.
+    Deployment,
+    /// `v1` ServiceAccount with our label: a child of its Agent.
+    ServiceAccount,
+    /// `v1` Pod with our label: for the status of its Agent.
+    Pod,
 }
 
 /// Namespace and name of an object. Not every name is a DNS label: slices bear dots.
@@ -36,8 +42,12 @@ pub enum Scope {
 // === impl Kind ===
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Agent, Self::EndpointSlice, Self::Service];
+    /// The kinds that routes are computed from.
+    pub const ROUTED: [Self; 3] = [Self::Agent, Self::EndpointSlice, Self::Service];
+
+    /// The kinds that workloads and statuses are computed from.
+    pub const MANAGED: [Self; 5] =
+        [Self::Agent, Self::Deployment, Self::Service, Self::ServiceAccount, Self::Pod];
 
     /// The kind as manifests spell it.
     #[must_use]
@@ -46,6 +56,9 @@ impl Kind {
             Self::Agent => "Agent",
             Self::EndpointSlice => "EndpointSlice",
             Self::Service => "Service",
+            Self::Deployment => "Deployment",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Pod => "Pod",
         }
     }
 }

@@ -15,7 +15,7 @@ mod report;
 use crate::index::{AgentObject, ServiceObject, SliceObject};
 use crate::object::{ObjectId, Scope};
 
-pub use report::{FileProblem, RefusedObject, SourceReport, Sources, WatchReport, WatchState};
+pub use report::{FileProblem, Purpose, RefusedObject, SourceReport, Sources, WatchReport, WatchState};
 
 /// Events that may wait for the index. A full channel makes the sources wait; nothing is lost.
 pub const EVENT_CAPACITY: usize = 1024;

@@ -10,6 +10,7 @@ use clap::CommandFactory as _;
 use krypton_controller::args::Args;
 use krypton_controller::metrics::Metrics;
 use krypton_controller::object::Kind;
+use krypton_controller::source::Purpose;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -24,7 +25,9 @@ fn the_metrics_are_those_of_the_program() {
     let metrics = Metrics::new(&mut registry);
     // A sample of each metric that has none before something happens.
     metrics.count_refused_object(Kind::Agent);
-    metrics.set_source_up(Kind::Agent, true);
+    for purpose in [Purpose::Routes, Purpose::Workloads] {
+        metrics.set_source_up(purpose, Kind::Agent, true);
+    }
     let mut exposition = String::new();
     text::encode(&mut exposition, &registry).unwrap();
     check("metrics.md", "controller", &program::metrics(&exposition));

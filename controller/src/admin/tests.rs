@@ -20,7 +20,7 @@ impl Fixture {
     fn new() -> Self {
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
-        let sources = Sources::new(Arc::clone(&metrics));
+        let sources = Sources::new(crate::source::Purpose::Routes, Arc::clone(&metrics));
         let (snapshots, newest) = watch::channel(None);
         let discovery =
             Discovery::new(newest.clone(), Arc::clone(&metrics), Limits::default(), CancellationToken::new());

@@ -55,6 +55,8 @@ impl AgentObject {
 }
 
 impl Record for AgentObject {
+    type Agent = AgentKey;
+
     fn id(&self) -> &ObjectId {
         &self.id
     }

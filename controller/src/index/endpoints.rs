@@ -86,6 +86,8 @@ impl SliceObject {
 }
 
 impl Record for SliceObject {
+    type Agent = AgentKey;
+
     fn id(&self) -> &ObjectId {
         &self.id
     }

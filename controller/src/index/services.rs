@@ -49,6 +49,8 @@ impl ServiceObject {
 }
 
 impl Record for ServiceObject {
+    type Agent = AgentKey;
+
     fn id(&self) -> &ObjectId {
         &self.id
     }

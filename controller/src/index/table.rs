@@ -1,31 +1,33 @@
 //! The objects of one kind, found by name and by the Agent they belong to.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-
-use krypton_discovery::AgentKey;
+use std::fmt::Debug;
+use std::hash::Hash;
 
 use crate::object::ObjectId;
 use crate::source::Change;
 
-/// One object of the index.
+/// One object that something is computed from.
 pub trait Record: PartialEq {
+    /// How its Agent is named: by a key that is valid in a path, or by whatever name an object may have.
+    type Agent: Clone + Debug + Eq + Hash + Ord;
     /// Its name.
     fn id(&self) -> &ObjectId;
-    /// The Agent whose route it is part of.
-    fn agent(&self) -> &AgentKey;
+    /// The Agent that it belongs to.
+    fn agent(&self) -> &Self::Agent;
 }
 
 /// All objects of one kind.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(crate) struct Table<T: Record> {
     objects: HashMap<ObjectId, T>,
     /// Never holds an empty set.
-    by_agent: HashMap<AgentKey, BTreeSet<ObjectId>>,
+    by_agent: HashMap<T::Agent, BTreeSet<ObjectId>>,
 }
 
 // === impl Table ===
 
-impl<T> Default for Table<T> {
+impl<T: Record> Default for Table<T> {
     fn default() -> Self {
         Self { objects: HashMap::new(), by_agent: HashMap::new() }
     }
@@ -33,7 +35,7 @@ impl<T> Default for Table<T> {
 
 impl<T: Record> Table<T> {
     /// Carries `change` out and adds every Agent whose route may differ to `touched`.
-    pub(super) fn apply(&mut self, change: Change<T>, touched: &mut BTreeSet<AgentKey>) {
+    pub(crate) fn apply(&mut self, change: Change<T>, touched: &mut BTreeSet<T::Agent>) {
         match change {
             Change::Apply(object) => self.insert(object, touched),
             Change::Delete(id) => self.remove(&id, touched),
@@ -55,21 +57,21 @@ impl<T: Record> Table<T> {
     }
 
     /// The object `id`.
-    pub(super) fn get(&self, id: &ObjectId) -> Option<&T> {
+    pub(crate) fn get(&self, id: &ObjectId) -> Option<&T> {
         self.objects.get(id)
     }
 
     /// The objects of `agent`, by name.
-    pub(super) fn of<'a>(&'a self, agent: &AgentKey) -> impl Iterator<Item = &'a T> + Clone {
+    pub(crate) fn of<'a>(&'a self, agent: &T::Agent) -> impl Iterator<Item = &'a T> + Clone {
         self.by_agent.get(agent).into_iter().flatten().filter_map(|id| self.objects.get(id))
     }
 
     /// Every object, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.objects.values()
     }
 
-    fn insert(&mut self, object: T, touched: &mut BTreeSet<AgentKey>) {
+    fn insert(&mut self, object: T, touched: &mut BTreeSet<T::Agent>) {
         if self.objects.get(object.id()) == Some(&object) {
             return;
         }
@@ -80,7 +82,7 @@ impl<T: Record> Table<T> {
         touched.insert(agent);
     }
 
-    fn remove(&mut self, id: &ObjectId, touched: &mut BTreeSet<AgentKey>) {
+    fn remove(&mut self, id: &ObjectId, touched: &mut BTreeSet<T::Agent>) {
         let Some(object) = self.objects.remove(id) else { return };
         if let Some(ids) = self.by_agent.get_mut(object.agent()) {
             ids.remove(id);

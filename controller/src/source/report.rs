@@ -22,7 +22,17 @@ const LISTED_PROBLEMS: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Sources {
     report: Arc<watch::Sender<SourceReport>>,
+    purpose: Purpose,
     metrics: Arc<Metrics>,
+}
+
+/// What the sources are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Routes: watched by every controller.
+    Routes,
+    /// Workloads and statuses: watched by the leader.
+    Workloads,
 }
 
 /// How the sources fare.
@@ -127,13 +137,25 @@ impl FileProblem {
     }
 }
 
+// === impl Purpose ===
+
+impl Purpose {
+    /// The word in the log.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Routes => "routes",
+            Self::Workloads => "workloads",
+        }
+    }
+}
+
 // === impl Sources ===
 
 impl Sources {
     /// A report with nothing in it.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { report: Arc::new(watch::Sender::default()), metrics }
+    pub fn new(purpose: Purpose, metrics: Arc<Metrics>) -> Self {
+        Self { report: Arc::new(watch::Sender::default()), purpose, metrics }
     }
 
     /// The report as it is now.
@@ -159,7 +181,7 @@ impl Sources {
             refused_objects: Vec::new(),
         };
         self.report.send_modify(|report| report.watches.push(watch));
-        self.metrics.set_source_up(kind, false);
+        self.metrics.set_source_up(self.purpose, kind, false);
     }
 
     /// The watch of `kind` in `scope` is complete and follows changes.
@@ -170,9 +192,11 @@ impl Sources {
         });
         match before.map(|watch| (watch.state, watch.error.is_some())) {
             Some((WatchState::Starting, _)) => {
-                log::info!(kind:% = kind, scope:% = scope; "Watch is complete");
+                log::info!(of = self.purpose.as_str(), kind:% = kind, scope:% = scope; "Watch is complete");
             }
-            Some((WatchState::Lost, _)) => log::info!(kind:% = kind, scope:% = scope; "Watch is back"),
+            Some((WatchState::Lost, _)) => {
+                log::info!(of = self.purpose.as_str(), kind:% = kind, scope:% = scope; "Watch is back");
+            }
             Some((WatchState::Live, _)) | None => {}
         }
     }
@@ -188,11 +212,11 @@ impl Sources {
         });
         match before.map(|watch| (watch.state, watch.error)) {
             Some((WatchState::Live, _)) => {
-                log::warn!(kind:% = kind, scope:% = scope, error = told.as_str();
+                log::warn!(of = self.purpose.as_str(), kind:% = kind, scope:% = scope, error = told.as_str();
                     "Watch was lost; what is known stays in use while it is tried again");
             }
             Some((WatchState::Starting, None)) => {
-                log::warn!(kind:% = kind, scope:% = scope, error = told.as_str();
+                log::warn!(of = self.purpose.as_str(), kind:% = kind, scope:% = scope, error = told.as_str();
                     "Watch cannot start; it is tried again");
             }
             Some((_, known)) if known.as_deref() != Some(told.as_str()) => {
@@ -229,8 +253,8 @@ impl Sources {
     /// How the folder of manifests fares.
     pub fn set_folder(&self, mut folder: FolderReport, up: bool) {
         self.metrics.set_manifest_problems(folder.problem_count);
-        for kind in Kind::ALL {
-            self.metrics.set_source_up(kind, up);
+        for kind in Kind::ROUTED {
+            self.metrics.set_source_up(self.purpose, kind, up);
         }
         folder.problems.truncate(LISTED_PROBLEMS);
         self.report.send_modify(|report| report.manifests = Some(folder));
@@ -253,7 +277,7 @@ impl Sources {
             let mut of_kind = report.watches.iter().filter(|watch| watch.kind == kind);
             up = of_kind.all(|watch| watch.state == WatchState::Live);
         });
-        self.metrics.set_source_up(kind, up);
+        self.metrics.set_source_up(self.purpose, kind, up);
         before
     }
 }

@@ -19,7 +19,7 @@ use crate::object::{ObjectId, Scope};
 use crate::source::Change;
 
 /// What became of one object.
-pub(super) enum Decoded<T> {
+pub(crate) enum Decoded<T> {
     /// It counts.
     Good(T),
     /// It exists, is well-formed, and is not one of ours.

@@ -36,7 +36,7 @@ impl Fixture {
             fs::write(folder.path().join(path), text).unwrap();
         }
         let (sender, events) = mpsc::channel(8);
-        let sources = Sources::new(Arc::new(Metrics::default()));
+        let sources = Sources::new(crate::source::Purpose::Routes, Arc::new(Metrics::default()));
         let policy = EndpointPolicy { allow_loopback: true, deny: vec![] };
         let manifests = Manifests::open(folder.path(), policy, sender, sources.clone()).unwrap();
         let mut tasks = JoinSet::new();
@@ -144,7 +144,7 @@ async fn endpoints_are_told_before_the_agents_that_use_them() {
 fn a_folder_that_is_not_there_is_an_error() {
     let open = |path: &Path| {
         let (sender, _events) = mpsc::channel(1);
-        let sources = Sources::new(Arc::new(Metrics::default()));
+        let sources = Sources::new(crate::source::Purpose::Routes, Arc::new(Metrics::default()));
         Manifests::open(path, EndpointPolicy::default(), sender, sources).unwrap_err()
     };
     let folder = TempDir::new().unwrap();
