@@ -9,21 +9,28 @@
     reason = "kube's schema derive copies the struct, with its `pub`, into a function"
 )]
 
+use std::fmt;
 use std::num::NonZeroU16;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::de::{Error as _, Unexpected};
+use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::defaults::{default_image_pull_policy, default_port};
 use crate::duration::GoDuration;
+use crate::image::MAX_IMAGE;
+use crate::names::MAX_SUBDOMAIN_BYTES;
 use crate::status::AgentStatus;
 use crate::{crd, schema};
 
 /// Longest `invocationPath`, in characters: far more than a path needs, and within the API server's budget for rules.
 const MAX_INVOCATION_PATH: usize = 1024;
+
+/// What is said of an image that is not there.
+pub(crate) const IMAGE_MISSING: &str =
+    "must not be empty; name the container image of the agent, e.g. ghcr.io/org/travel-agent:1.4";
 
 /// What the agent is and how calls to it are treated.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +69,8 @@ const MAX_INVOCATION_PATH: usize = 1024;
 pub struct AgentSpec {
     /// Container image of the agent, e.g. ghcr.io/org/travel-agent:1.4. Required.
     #[serde(deserialize_with = "required")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = MAX_IMAGE))]
+    #[x_kube(validation = crd::image_rule())]
     pub image: String,
 
     /// When the image is pulled: Always, IfNotPresent or Never. Default IfNotPresent. Empty leaves the choice to
@@ -134,7 +142,7 @@ pub struct AgentSpec {
     pub idle_streams: Option<IdleStreams>,
 
     /// Port the agent listens on in its container, 1 to 65535. Default 8080.
-    #[serde(default = "default_port")]
+    #[serde(default = "default_port", deserialize_with = "port")]
     #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: NonZeroU16,
 
@@ -197,6 +205,8 @@ pub struct AgentSpec {
     /// ServiceAccount of the agent's pods, which must exist; its token is then mounted. Default: an account of the
     /// agent's own, bound to no role, its token not mounted.
     #[serde(default, deserialize_with = "non_empty", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_SUBDOMAIN_BYTES))]
+    #[x_kube(validation = crd::service_account_rule())]
     pub service_account_name: Option<String>,
 
     /// Fragment of a PodTemplateSpec (metadata, spec) laid over the one Krypton makes: command, probes, volumes,
@@ -289,12 +299,59 @@ pub enum IdleStreams {
 
 /// A number from `MIN` to 2^31-1, the most that Kubernetes' own counts hold.
 fn int32<'de, const MIN: u32, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let Some(number) = Option::<i64>::deserialize(deserializer)? else { return Ok(None) };
-    match u32::try_from(number) {
-        Ok(count) if count >= MIN && i32::try_from(count).is_ok() => Ok(Some(count)),
-        _ => {
-            let expected = format!("a number from {MIN} to {}", i32::MAX);
-            Err(D::Error::invalid_value(Unexpected::Signed(number), &expected.as_str()))
+    struct OrNone<const MIN: u32>;
+
+    impl<'de, const MIN: u32> Visitor<'de> for OrNone<MIN> {
+        type Value = Option<u32>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            NumberFrom { min: MIN, max: i32::MAX.unsigned_abs() }.expecting(f)
+        }
+
+        fn visit_none<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            let number = NumberFrom { min: MIN, max: i32::MAX.unsigned_abs() };
+            deserializer.deserialize_i64(number).map(Some)
+        }
+    }
+
+    deserializer.deserialize_option(OrNone::<MIN>)
+}
+
+/// A port.
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU16, D::Error> {
+    let number = deserializer.deserialize_i64(NumberFrom { min: 1, max: u16::MAX.into() })?;
+    let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
+    port.ok_or_else(|| D::Error::custom("not a port"))
+}
+
+/// A whole number within bounds, both of them included.
+struct NumberFrom {
+    min: u32,
+    max: u32,
+}
+
+impl Visitor<'_> for NumberFrom {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {} to {}", self.min, self.max)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<u32, E> {
+        match u32::try_from(number) {
+            Ok(count) if (self.min..=self.max).contains(&count) => Ok(count),
+            _ => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+        }
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u32, E> {
+        match u32::try_from(number) {
+            Ok(count) if (self.min..=self.max).contains(&count) => Ok(count),
+            _ => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
         }
     }
 }
@@ -302,7 +359,7 @@ fn int32<'de, const MIN: u32, D: Deserializer<'de>>(deserializer: D) -> Result<O
 /// A text that is not empty.
 fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
-    if text.is_empty() { Err(D::Error::custom("must not be empty")) } else { Ok(text) }
+    if text.is_empty() { Err(D::Error::custom(IMAGE_MISSING)) } else { Ok(text) }
 }
 
 /// A text; the Go system took the empty one for none.

@@ -13,11 +13,31 @@ use kube::core::Rule;
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::names::{AGENT_NAME_PATTERN, MAX_NAME_BYTES};
+use crate::image::{IMAGE_PATTERN, MAX_IMAGE};
+use crate::names::{AGENT_NAME_PATTERN, MAX_NAME_BYTES, SUBDOMAIN_PATTERN};
 
 /// What is wrong with an `invocationPath` that cannot stand in a request line.
 pub(crate) const INVOCATION_PATH_MESSAGE: &str = "must start with / and have at most 1024 characters, none of them a space, a control character, ? or # \
      (nor <, > or a backtick); percent-encode others";
+
+/// What is wrong with a name that no Service can have.
+pub(crate) const NAME_MESSAGE: &str = "an Agent's name is the name of its Service: at most 63 of a-z, 0-9 and '-', starting with a letter and not \
+     ending with '-'";
+
+/// What is wrong with `maxReplicas` below `minReplicas`.
+pub(crate) const REPLICA_BOUNDS_MESSAGE: &str = "maxReplicas must not be less than minReplicas";
+
+/// What is wrong with `minReplicas: 0` of an always-on Agent.
+pub(crate) const ALWAYS_ON_MESSAGE: &str =
+    "minReplicas must be at least 1 when mode is always-on; set mode to serverless, or replicas to 0";
+
+/// What is wrong with an image that no node could pull.
+pub(crate) const IMAGE_MESSAGE: &str = "must be an image reference such as ghcr.io/org/travel-agent:1.4: a path of a-z, 0-9 and . _ - between, no \
+     spaces, then one tag or digest at most each";
+
+/// What is wrong with a service account's name that none can have.
+pub(crate) const SERVICE_ACCOUNT_MESSAGE: &str = "must be the name of a ServiceAccount: at most 253 of a-z, 0-9, '-' and '.', each part between dots starting \
+     and ending with a letter or digit";
 
 /// Says how the file came to be, for whoever opens it.
 const HEADER: &str = "# Generated from the Rust types by `make crds`. Do not edit.\n";
@@ -82,10 +102,7 @@ pub(crate) fn name_rule() -> Rule {
         "oldSelf.hasValue() || (self.metadata.name.size() <= {MAX_NAME_BYTES} && \
          self.metadata.name.matches('{AGENT_NAME_PATTERN}'))"
     ))
-    .message(
-        "an Agent's name is the name of its Service: at most 63 of a-z, 0-9 and '-', starting with a letter and not \
-         ending with '-'",
-    )
+    .message(NAME_MESSAGE)
     .optional_old_self(true)
 }
 
@@ -96,7 +113,7 @@ pub(crate) fn replica_bounds_rule() -> Rule {
          && oldSelf.value().?maxReplicas.orValue(-1) == self.?maxReplicas.orValue(-1)) \
          || !has(self.minReplicas) || !has(self.maxReplicas) || self.maxReplicas >= self.minReplicas",
     )
-    .message("maxReplicas must not be less than minReplicas")
+    .message(REPLICA_BOUNDS_MESSAGE)
     .field_path(".maxReplicas")
     .optional_old_self(true)
 }
@@ -108,9 +125,7 @@ pub(crate) fn always_on_rule() -> Rule {
          && oldSelf.value().mode == 'always-on') \
          || self.mode != 'always-on' || !has(self.minReplicas) || self.minReplicas >= 1",
     )
-    .message(
-        "minReplicas must be at least 1 when mode is always-on; set mode to serverless, or replicas to 0",
-    )
+    .message(ALWAYS_ON_MESSAGE)
     .field_path(".minReplicas")
     .optional_old_self(true)
 }
@@ -119,4 +134,15 @@ pub(crate) fn always_on_rule() -> Rule {
 /// without `<`, `>` and the backtick, which the gateway's parser refuses.
 pub(crate) fn invocation_path_rule() -> Rule {
     Rule::new(r#"self == '' || self.matches(r'^/[!-"$-;=@-_a-~]*$')"#).message(INVOCATION_PATH_MESSAGE)
+}
+
+/// `image` is a reference that a node can pull. The empty and the too long one fail their length instead.
+pub(crate) fn image_rule() -> Rule {
+    Rule::new(format!("self.size() == 0 || self.size() > {MAX_IMAGE} || self.matches(r'{IMAGE_PATTERN}')"))
+        .message(IMAGE_MESSAGE)
+}
+
+/// `serviceAccountName` is a name that an account can have; the empty one is none.
+pub(crate) fn service_account_rule() -> Rule {
+    Rule::new(format!("self == '' || self.matches(r'{SUBDOMAIN_PATTERN}')")).message(SERVICE_ACCOUNT_MESSAGE)
 }

@@ -3,9 +3,9 @@
 //! Owns the one place where JSON becomes an [`Agent`]. It takes one object at a time, so that an Agent which does not
 //! decode never hides another. Fields it does not know are ignored, as the API server prunes them.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentSpec};
 use crate::keys::{API_VERSION, KIND};
 
 /// Longest reason, in characters: a refused value may be as large as an object.
@@ -64,7 +64,16 @@ impl Agent {
     }
 }
 
-fn shortened(text: &str) -> String {
+/// Decodes a spec alone, e.g. one field of it beside an image.
+///
+/// # Errors
+/// The field and what is wrong with it, as [`Agent::from_value`] says it.
+pub(crate) fn decode_spec(spec: Map<String, Value>) -> Result<AgentSpec, (String, String)> {
+    serde_path_to_error::deserialize(Value::Object(spec))
+        .map_err(|error| (format!("spec.{}", error.path()), shortened(&error.inner().to_string())))
+}
+
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(MAX_REASON).collect()
 }
 

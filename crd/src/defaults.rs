@@ -6,6 +6,8 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::agent::{AgentSpec, AppProtocol, IdleStreams, ImagePullPolicy, Mode, Protocol, UpstreamHost};
 use crate::duration::GoDuration;
 
@@ -113,6 +115,17 @@ impl AgentSpec {
 }
 
 // === defaults that the schema stores ===
+
+/// Field and value of every default that the API server stores. None of them depends on another field, so that writing
+/// one never turns into a wish of the author's what was ours.
+pub fn stored_defaults() -> [(&'static str, Value); 4] {
+    [
+        ("imagePullPolicy", json!(default_image_pull_policy())),
+        ("mode", json!(Mode::default())),
+        ("port", json!(default_port())),
+        ("protocol", json!(Protocol::default())),
+    ]
+}
 
 pub(crate) fn default_port() -> NonZeroU16 {
     PORT

@@ -5,7 +5,8 @@
 //!
 //! 1. [`crd`] turns the Rust types into the CustomResourceDefinition that `crdgen` prints and the chart installs.
 //! 2. [`Agent::from_value`] turns one object into an [`Agent`], or says which field it failed at.
-//! 3. [`AgentSpec::effective`] fills in what the author left open. Everything downstream reads [`EffectiveSpec`].
+//! 3. [`validate`] finds all that is wrong with an object, for its author; the webhooks and the status tell it.
+//! 4. [`AgentSpec::effective`] fills in what the author left open. Everything downstream reads [`EffectiveSpec`].
 
 pub mod agent;
 pub mod conditions;
@@ -16,7 +17,9 @@ pub mod duration;
 pub mod keys;
 pub mod names;
 pub mod status;
+pub mod validate;
 
+mod image;
 mod schema;
 
 pub use agent::{
@@ -27,3 +30,4 @@ pub use defaults::EffectiveSpec;
 pub use duration::{DurationError, GoDuration};
 pub use names::{AgentName, NameError};
 pub use status::{AgentStatus, Phase};
+pub use validate::{Findings, Problem, Severity, validate};

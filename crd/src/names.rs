@@ -14,6 +14,13 @@ pub const AGENT_NAME_PATTERN: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// The longest DNS label, RFC 1035 §2.3.4.
 pub const MAX_NAME_BYTES: usize = 63;
 
+/// A DNS subdomain (RFC 1123), as a regular expression for the schema. [`is_subdomain`] says the same.
+pub(crate) const SUBDOMAIN_PATTERN: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// The longest name of most Kubernetes objects.
+pub(crate) const MAX_SUBDOMAIN_BYTES: usize = 253;
+
 /// The name of an Agent: a DNS label that starts with a letter, e.g. `travel-agent`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentName(String);
@@ -83,6 +90,21 @@ impl Agent {
     }
 }
 
+/// Whether `text` is a DNS label of RFC 1123, which may start with a digit: how containers are called.
+pub(crate) fn is_label(text: &str) -> bool {
+    text.len() <= MAX_NAME_BYTES && is_label_of_any_length(text)
+}
+
+/// Whether `text` is a DNS subdomain: how Secrets and ServiceAccounts are called.
+pub(crate) fn is_subdomain(text: &str) -> bool {
+    text.len() <= MAX_SUBDOMAIN_BYTES && text.split('.').all(is_label_of_any_length)
+}
+
+fn is_label_of_any_length(text: &str) -> bool {
+    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -94,6 +116,24 @@ mod tests {
         fn what_the_schema_takes_is_a_name_unless_it_is_too_long(name in AGENT_NAME_PATTERN.trim_matches(['^', '$'])) {
             prop_assert_eq!(AgentName::parse(&name).is_ok(), name.len() <= MAX_NAME_BYTES);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_schema_takes_is_a_subdomain_unless_it_is_too_long(
+            name in SUBDOMAIN_PATTERN.trim_matches(['^', '$']),
+        ) {
+            prop_assert_eq!(is_subdomain(&name), name.len() <= MAX_SUBDOMAIN_BYTES);
+        }
+    }
+
+    #[test]
+    fn subdomains_are_labels_between_dots() {
+        assert!(is_subdomain("registry.example-1.com") && is_subdomain("1") && is_label("1a"));
+        for name in ["", ".", "a.", "-a", "a.-b", "A", "a_b", "a b", &"a".repeat(254)] {
+            assert!(!is_subdomain(name) && !is_label(name), "{name}");
+        }
+        assert!(!is_label("a.b") && !is_label(&"a".repeat(64)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use krypton_crd::crd::{agent_crd, agent_crd_yaml};
+use krypton_crd::defaults::stored_defaults;
 use krypton_crd::{Agent, keys};
 use kube::Resource;
 use serde_json::{Value, json};
@@ -76,13 +77,9 @@ fn only_four_fields_have_a_stored_default() {
             defaults.push((field.clone(), default.clone()));
         }
     }
-    let expected = [
-        ("imagePullPolicy", json!("IfNotPresent")),
-        ("mode", json!("always-on")),
-        ("port", json!(8080)),
-        ("protocol", json!("a2a")),
-    ];
-    assert_eq!(defaults, expected.map(|(field, default)| (field.to_owned(), default)));
+    assert_eq!(defaults, stored_defaults().map(|(field, default)| (field.to_owned(), default)));
+    let fields = stored_defaults().map(|(field, _)| field);
+    assert_eq!(fields, ["imagePullPolicy", "mode", "port", "protocol"]);
 
     let mut in_all = 0;
     walk(&schema(""), &mut |object| in_all += usize::from(object.contains_key("default")));
@@ -146,7 +143,9 @@ fn what_rules_read_is_bounded() {
         // The API server calls a duration that is too long an error, not a broken rule, and would not overlook it.
         assert_eq!(rules[0]["optionalOldSelf"], true, "{field}");
     }
-    assert_eq!(schema("/spec/invocationPath")["maxLength"], 1024);
+    for (field, most) in [("invocationPath", 1024), ("image", 512), ("serviceAccountName", 253)] {
+        assert_eq!(schema(&format!("/spec/{field}"))["maxLength"], most, "{field}");
+    }
 }
 
 #[test]
