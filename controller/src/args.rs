@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Parser};
 use ipnet::IpNet;
 use krypton_discovery::is_dns_label;
 use krypton_logging::LogArgs;
@@ -40,6 +41,24 @@ pub struct Args {
     /// metadata addresses are always refused
     #[arg(long, env = "KRYPTON_DENY_CIDRS", value_name = "CIDR", value_delimiter = ',')]
     pub deny_cidrs: Vec<IpNet>,
+
+    /// Check and complete Agents when they are written: serve admission webhooks, on every replica. They answer
+    /// nothing until the cluster is told of them by webhook configurations
+    #[arg(long, env = "KRYPTON_ENABLE_WEBHOOKS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub enable_webhooks: bool,
+
+    /// Where the API server reaches the webhooks, over TLS. Port 0 takes a free one
+    #[arg(long, env = "KRYPTON_WEBHOOK_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    pub webhook_listen: SocketAddr,
+
+    /// Folder with the webhooks' certificate and key, tls.crt and tls.key; read again when they change
+    #[arg(
+        long,
+        env = "KRYPTON_WEBHOOK_CERT_DIR",
+        value_name = "DIR",
+        default_value = "/tmp/k8s-webhook-server/serving-certs"
+    )]
+    pub webhook_cert_dir: PathBuf,
 
     /// What is logged, and how
     #[command(flatten)]
@@ -84,6 +103,9 @@ mod tests {
         assert_eq!(args.discovery_listen, "127.0.0.1:9090".parse().unwrap());
         assert_eq!(args.admin_listen, "127.0.0.1:8082".parse().unwrap());
         assert_eq!(args.scopes(), [Scope::AllNamespaces]);
+        assert!(!args.enable_webhooks);
+        assert_eq!(args.webhook_listen, "0.0.0.0:9443".parse().unwrap());
+        assert_eq!(args.webhook_cert_dir, PathBuf::from("/tmp/k8s-webhook-server/serving-certs"));
     }
 
     #[test]
@@ -112,6 +134,7 @@ mod tests {
             (&["--manifests", "d", "--kubeconfig", "f"], "cannot be used with"),
             (&["--namespace", "a/b"], "not a namespace's name"),
             (&["--discovery-listen", "9090"], "invalid value '9090'"),
+            (&["--webhook-listen", ":9443"], "invalid value ':9443'"),
             (&["--deny-cidrs", "10.0.0.0/33"], "invalid value '10.0.0.0/33'"),
             (&["--log-level", "loud"], "invalid value 'loud'"),
         ] {

@@ -8,6 +8,7 @@
 //! - [`index`] turns events into routes; pure and synchronous.
 //! - [`snapshot`] is every route at one moment, immutable.
 //! - [`discovery`] brings each gateway from what it holds to the newest snapshot.
+//! - [`webhooks`] checks Agents before the API server stores them, where that is turned on.
 //! - [`app`] wires these up and watches over them; [`admin`] shows how they fare.
 //!
 //! It never carries a call, and never depends on the gateway's code.
@@ -21,6 +22,7 @@ pub mod metrics;
 pub mod object;
 pub mod snapshot;
 pub mod source;
+pub mod webhooks;
 
 #[cfg(test)]
 mod testing;
