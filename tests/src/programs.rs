@@ -87,6 +87,14 @@ impl Controller {
         Self::start(krypton("krypton-controller")?.env("KUBECONFIG", kubeconfig), args).await
     }
 
+    /// Where it listens for something that not every controller serves, e.g. `webhooks=`.
+    ///
+    /// # Errors
+    /// When it does not come to listen there; with the end of its log.
+    pub async fn listening(&mut self, listener: &str) -> Result<SocketAddr> {
+        listening(&mut self.process, listener).await
+    }
+
     async fn start(program: Program, args: &[&str]) -> Result<Self> {
         // A test that starts it again gives the address that gateways know.
         let any = ["--discovery-listen", "--admin-listen"].into_iter().filter(|flag| !args.contains(flag));

@@ -12,21 +12,19 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::invalid_specs::{DURATIONS, invalid_specs};
 use crate::objects::{agent, put};
 
 /// All of this takes milliseconds; this is for a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Every field whose value is a duration.
-const DURATIONS: [&str; 5] = ["timeout", "maxDuration", "startupTimeout", "drainTimeout", "scaleToZeroAfter"];
-
-fn agents(namespace: &Namespace) -> Api<DynamicObject> {
+pub(crate) fn agents(namespace: &Namespace) -> Api<DynamicObject> {
     let resource = ApiResource::erase::<krypton_crd::Agent>(&());
     Api::namespaced_with(namespace.cluster().client(), namespace.name(), &resource)
 }
 
 /// Whether the API server would take it; with what it says if not.
-async fn try_create(namespace: &Namespace, name: &str, spec: Value) -> Result<(), String> {
+pub(crate) async fn try_create(namespace: &Namespace, name: &str, spec: Value) -> Result<(), String> {
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let agent: DynamicObject =
         serde_json::from_value(agent(name, spec)).map_err(|error| error.to_string())?;
@@ -37,83 +35,28 @@ async fn try_create(namespace: &Namespace, name: &str, spec: Value) -> Result<()
     }
 }
 
-/// Field, a value that it cannot have, and what is said of it.
-fn refused_values() -> Vec<(&'static str, Value, &'static str)> {
-    vec![
-        ("image", json!(""), "should be at least 1 chars long"),
-        ("image", json!(null), "Required value"),
-        ("protocol", json!("grpc"), "supported values: \"a2a\", \"mcp\", \"http\""),
-        ("mode", json!("sometimes"), "supported values: \"serverless\", \"always-on\""),
-        ("appProtocol", json!("http3"), "supported values: \"http\", \"h2c\""),
-        ("upstreamHost", json!("public"), "supported values: \"preserve\", \"localhost\""),
-        ("idleStreams", json!("forget"), "supported values: \"hold\", \"release\""),
-        ("imagePullPolicy", json!("Sometimes"), "supported values"),
-        ("port", json!(0), "should be greater than or equal to 1"),
-        ("port", json!(65_536), "should be less than or equal to 65535"),
-        ("port", json!("http"), "must be of type integer"),
-        ("concurrency", json!(-1), "should be greater than or equal to 0"),
-        ("concurrency", json!(2_147_483_648_i64), "int32"),
-        ("minReplicas", json!(-1), "should be greater than or equal to 0"),
-        ("maxReplicas", json!(0), "should be greater than or equal to 1"),
-        ("replicas", json!(-1), "should be greater than or equal to 0"),
-        ("maxStandingStreams", json!(-1), "should be greater than or equal to 0"),
-        ("invocationPath", json!("a"), "must start with /"),
-        ("invocationPath", json!("/a?b"), "none of them a space, a control character, ? or #"),
-        ("invocationPath", json!("/a#b"), "none of them a space, a control character, ? or #"),
-        ("invocationPath", json!("/a b"), "none of them a space, a control character, ? or #"),
-        ("invocationPath", json!("/a\nb"), "none of them a space, a control character, ? or #"),
-        ("invocationPath", json!("/ä"), "percent-encode others"),
-        ("invocationPath", json!(format!("/{}", "a".repeat(1024))), "may not be more than 1024"),
-    ]
-}
-
-/// A duration that is refused, and what is said of it.
-fn refused_durations() -> Vec<(String, &'static str)> {
-    let refused = [
-        ("soon", "should match"),
-        ("5", "should match"),
-        ("", "should match"),
-        ("1 s", "should match"),
-        ("0", "must be greater than 0"),
-        ("0s", "must be greater than 0"),
-        ("-1s", "must be greater than 0"),
-        ("9999999999h", "must be greater than 0 and at most 2562047h"),
-    ];
-    let mut refused: Vec<_> = refused.map(|(value, reason)| (value.to_owned(), reason)).into();
-    refused.push((format!("{}s", "1".repeat(64)), "may not be more than 64"));
-    refused
-}
-
+/// What the API server does not refuse lands in the condition `Accepted`, by the function that is asked here.
 #[tokio::test]
-async fn a_value_that_a_field_cannot_have_is_refused_by_name() {
+async fn an_invalid_spec_is_refused_by_name_or_known_to_us() {
     let cluster = shared().await.unwrap();
     cluster.install_agent_crd().await.unwrap();
     let test = cluster.with_namespace(async |namespace| {
-        let durations = DURATIONS.iter().flat_map(|field| {
-            refused_durations().into_iter().map(move |(value, reason)| (*field, json!(value), reason))
-        });
-        for (field, value, reason) in refused_values().into_iter().chain(durations) {
-            let refusal = try_create(namespace, "a", json!({ (field): value })).await;
-            let refusal = refusal.expect_err(&format!("{field}: {value}"));
-            assert!(refusal.contains(&format!("spec.{field}")), "{field}: {value}: {refusal}");
-            assert!(refusal.contains(reason), "{field}: {value}: {refusal}");
-        }
-    });
-    test.await.unwrap();
-}
-
-#[tokio::test]
-async fn fields_that_do_not_go_together_are_refused_by_name() {
-    let cluster = shared().await.unwrap();
-    cluster.install_agent_crd().await.unwrap();
-    let test = cluster.with_namespace(async |namespace| {
-        for (spec, field, reason) in [
-            (json!({ "minReplicas": 3, "maxReplicas": 2 }), "spec.maxReplicas", "must not be less than"),
-            (json!({ "minReplicas": 0 }), "spec.minReplicas", "must be at least 1 when mode is always-on"),
-            (json!({ "mode": "always-on", "minReplicas": 0 }), "spec.minReplicas", "set mode to serverless"),
-        ] {
-            let refusal = try_create(namespace, "a", spec.clone()).await.expect_err(&spec.to_string());
-            assert!(refusal.contains(field) && refusal.contains(reason), "{spec}: {refusal}");
+        for case in invalid_specs() {
+            let spec = &case.spec;
+            match (try_create(namespace, "a", spec.clone()).await, case.api_server_says) {
+                (Err(refusal), Some(says)) => {
+                    assert!(refusal.contains(&case.field) && refusal.contains(says), "{spec}: {refusal}");
+                }
+                (Ok(()), None) => {
+                    let refusal = krypton_crd::validate(&agent("a", spec.clone()), None).refusal().unwrap();
+                    let message = refusal.message;
+                    assert!(
+                        message.starts_with(&case.field) && message.contains(case.says),
+                        "{spec}: {message}"
+                    );
+                }
+                (outcome, says) => panic!("{spec}: {outcome:?}, and the table says {says:?}"),
+            }
         }
     });
     test.await.unwrap();
@@ -258,6 +201,8 @@ fn rule_breakers() -> Vec<(&'static str, Value)> {
         ("high-port", json!({ "port": 65_536 })),
         ("protocol", json!({ "protocol": "grpc" })),
         ("no-image", json!({ "image": "" })),
+        ("image", json!({ "image": "Example of an image" })),
+        ("account", json!({ "serviceAccountName": "My Account" })),
     ]
 }
 

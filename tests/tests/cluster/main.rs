@@ -17,6 +17,9 @@ mod endpoints;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+#[path = "../../../crd/tests/invalid/table.rs"]
+mod invalid_specs;
+#[cfg(test)]
 mod objects;
 #[cfg(test)]
 mod outage;
@@ -30,3 +33,5 @@ mod shared;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod webhooks;
