@@ -67,7 +67,7 @@ pub(crate) const IMAGE_MISSING: &str =
 #[x_kube(validation = crd::replica_bounds_rule(), validation = crd::always_on_rule())]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSpec {
-    /// Container image of the agent, e.g. ghcr.io/org/travel-agent:1.4. Required.
+    /// Container image of the agent, with a tag or a digest, e.g. ghcr.io/org/travel-agent:1.4. Required.
     #[serde(deserialize_with = "required")]
     #[schemars(length(min = 1, max = MAX_IMAGE))]
     #[x_kube(validation = crd::image_rule())]
@@ -79,7 +79,8 @@ pub struct AgentSpec {
     #[schemars(schema_with = "schema::image_pull_policy")]
     pub image_pull_policy: ImagePullPolicy,
 
-    /// Secrets in the agent's namespace that hold credentials for the image's registry. Default none.
+    /// Secrets in the agent's namespace that hold credentials for the image's registry, each as name: my-secret; as
+    /// kubectl create secret docker-registry makes them. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<PullSecret>,
 
@@ -106,25 +107,28 @@ pub struct AgentSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_to_zero_after: Option<GoDuration>,
 
-    /// Fewest pods, 0 or more; at least 1 when mode is always-on. Default 1, or 0 when mode is serverless.
+    /// Fewest pods that the autoscaler goes to, 0 or more; at least 1 when mode is always-on. Default 1, or 0 when mode
+    /// is serverless. Without effect while replicas is set.
     #[serde(default, deserialize_with = "int32::<0, _>", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 0))]
     pub min_replicas: Option<u32>,
 
-    /// Most pods, 1 or more and not below minReplicas. Default 10, or minReplicas where that is more.
+    /// Most pods that the autoscaler goes to, 1 or more and not below minReplicas. Default 10, or minReplicas where that
+    /// is more. Without effect while replicas is set.
     #[serde(default, deserialize_with = "int32::<1, _>", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1))]
     pub max_replicas: Option<u32>,
 
     /// Pins the number of pods and turns the autoscaler off. 0 turns the agent off: calls are answered 503 at once and
     /// do not wake it. A HorizontalPodAutoscaler sets it through the scale subresource, which Kubernetes serves only
-    /// once a first value is written here. Default unset: the autoscaler decides between minReplicas and maxReplicas.
+    /// once a first value is written here. To unpin, remove the field: kubectl patch agent NAME --type=merge -p
+    /// '{"spec":{"replicas":null}}'. Default unset: the autoscaler decides between minReplicas and maxReplicas.
     #[serde(default, deserialize_with = "int32::<0, _>", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 0))]
     pub replicas: Option<u32>,
 
-    /// Calls that one pod works on at a time; further ones wait in a bounded queue. 0 means no limit. Default 8.
-    /// Standing streams do not count, see maxStandingStreams.
+    /// Calls that one pod works on at a time; further ones wait in a bounded queue, for startupTimeout at most. 0 means
+    /// no limit. Default 8. Standing streams do not count, see maxStandingStreams.
     #[serde(default, deserialize_with = "int32::<0, _>", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 0))]
     pub concurrency: Option<u32>,
@@ -182,22 +186,25 @@ pub struct AgentSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_timeout: Option<GoDuration>,
 
-    /// How long a pod may go on with running calls after it was told to stop, in a rollout or when scaling down. A
-    /// duration such as 60s or 10m, greater than 0. Default 60s.
+    /// How long a pod may go on with running calls after it was told to stop, in a rollout or when scaling down; what
+    /// then still runs is cut off. A duration such as 60s or 10m, greater than 0. Default 60s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<GoDuration>,
 
-    /// Compute resources of the agent's container, as in a Pod: requests, limits, claims. Default none.
+    /// Compute resources of the agent's container, as in a Pod: requests (what is reserved on the node) and limits (what
+    /// it may use at most), each as quantities by resource, e.g. cpu: 500m and memory: 1Gi. Default none of both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::atomic_open_object")]
     pub resources: Option<Map<String, Value>>,
 
-    /// Environment variables of the agent's container, as in a Pod. Default none.
+    /// Environment variables of the agent's container, as in a Pod: each a name with a value, or with valueFrom. A value
+    /// is a text: write numbers and true in quotes, e.g. "8080". Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::atomic_open_objects")]
     pub env: Vec<Map<String, Value>>,
 
-    /// ConfigMaps and Secrets whose keys become environment variables, as in a Pod. Default none.
+    /// ConfigMaps and Secrets whose keys become environment variables, as in a Pod: each a configMapRef or a secretRef
+    /// with a name, and a prefix where wanted. What env sets wins. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::atomic_open_objects")]
     pub env_from: Vec<Map<String, Value>>,
@@ -210,8 +217,9 @@ pub struct AgentSpec {
     pub service_account_name: Option<String>,
 
     /// Fragment of a PodTemplateSpec (metadata, spec) laid over the one Krypton makes: command, probes, volumes,
-    /// nodeSelector, tolerations and so on; lists merge by their Kubernetes keys. The container agent, its port http
-    /// and the label krypton.ai/agent stay Krypton's. Default none.
+    /// nodeSelector, tolerations and so on; lists merge by their Kubernetes keys. What is for the agent's container goes
+    /// to the entry named agent of spec.containers; other entries are further containers. The container agent, its port
+    /// http and the label krypton.ai/agent stay Krypton's. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::open_object")]
     pub pod_template: Option<Map<String, Value>>,

@@ -5,7 +5,7 @@
 //!
 //! 1. [`crd`] turns the Rust types into the CustomResourceDefinition that `crdgen` prints and the chart installs.
 //! 2. [`Agent::from_value`] turns one object into an [`Agent`], or says which field it failed at.
-//! 3. [`validate`] finds all that is wrong with an object, for its author; the webhooks and the status tell it.
+//! 3. [`validate()`] finds all that is wrong with an object, for its author; the webhooks and the status tell it.
 //! 4. [`AgentSpec::effective`] fills in what the author left open. Everything downstream reads [`EffectiveSpec`].
 
 pub mod agent;

@@ -39,7 +39,7 @@ pub struct AgentStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
-    /// When a call last ended, as far as is known; written seldom, never once a call.
+    /// When a call last ended, as far as is known. Written at most every 5 minutes, so it may lag behind by that much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub last_invocation_at: Option<Time>,
@@ -48,7 +48,9 @@ pub struct AgentStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Conditions by type: Accepted, ResolvedRefs, Programmed, Available and Ready, which sums up the others.
+    /// Conditions by type: Accepted (the spec is valid and clashes with nothing), ResolvedRefs (what it refers to is
+    /// there), Programmed (the gateways have the route), Available (a pod is ready, or none is needed) and Ready, which
+    /// sums up the others. Each says why in reason and message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
