@@ -53,7 +53,7 @@ const RELOAD: Duration = Duration::from_secs(2);
 pub enum WebhooksError {
     /// The certificate cannot be used.
     #[error("--webhook-cert-dir: {0}")]
-    Certificate(#[from] CertificateError),
+    Certificate(CertificateError),
     /// The port cannot be had.
     #[error("--webhook-listen {0} cannot be listened on: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -76,7 +76,7 @@ impl Webhooks {
     /// # Errors
     /// Files that are missing or do not fit each other; a port that is taken. Each names its flag.
     pub async fn bind(address: SocketAddr, cert_dir: &Path) -> Result<(Self, SocketAddr), WebhooksError> {
-        let certificate = Certificate::load(cert_dir).await?;
+        let certificate = Certificate::load(cert_dir).await.map_err(WebhooksError::Certificate)?;
         let failed = |error| WebhooksError::Listen(address, error);
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;

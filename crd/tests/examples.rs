@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use krypton_crd::{Agent, Protocol};
+use krypton_crd::{Agent, Findings, Protocol, validate};
 
 fn example(file: &str) -> Agent {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(file);
     let yaml = std::fs::read_to_string(&path).expect("the example is there");
-    let agent = Agent::from_value(serde_saphyr::from_str(&yaml).expect("the example is YAML"))
-        .expect("the example is an Agent");
+    let object = serde_saphyr::from_str(&yaml).expect("the example is YAML");
+    assert_eq!(validate(&object, None), Findings::default(), "{file}");
+    let agent = Agent::from_value(object).expect("the example is an Agent");
     agent.agent_name().expect("the example has a name that a Service can have");
     agent
 }

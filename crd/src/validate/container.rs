@@ -3,7 +3,7 @@
 //! Their schema is open, so a mistake would show only when the Deployment is refused. Unknown fields are left to that:
 //! a later Kubernetes may know them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -57,6 +57,7 @@ fn check_env(entries: &[(usize, &Object)], findings: &mut Findings) {
             Some(Value::String(text)) if !is_env_name(text) => findings.invalid(name, bad_env_name(text)),
             Some(Value::String(text)) => {
                 if !names.insert(text.as_str()) {
+                    let text = shortened(text);
                     let message = format!("{text:?} is set twice, and the last one counts; keep one of them");
                     findings.add(Severity::Suspicious, name, message);
                 }
@@ -124,21 +125,22 @@ fn check_source(at: &str, from: &Object, sources: &[(&str, &[&str])], findings: 
 fn check_resources(resources: &Object, findings: &mut Findings) {
     let requests = quantities(resources, "requests", findings);
     let limits = quantities(resources, "limits", findings);
-    for (name, written, request) in &requests {
-        let limit = limits.iter().find(|(limited, ..)| limited == name);
+    let is_limited = |name: &str| resources.get("limits").is_some_and(|limits| limits.get(name).is_some());
+    for (key, (written, request)) in &requests {
+        let name = shortened(key);
         let at = format!("spec.resources.requests[{name}]");
-        match limit {
-            Some((_, limited, limit)) if request > limit => {
+        match limits.get(key) {
+            Some((limited, limit)) if request > limit => {
                 let message =
                     format!("{written} is more than the limit of {limited}; lower it, or raise the limit");
                 findings.invalid(at, message);
             }
-            Some((_, limited, limit)) if !is_overcommitted(name) && request != limit => {
+            Some((limited, limit)) if !is_overcommitted(key) && request != limit => {
                 let message =
                     format!("{written} must equal the limit of {limited}, as {name} is never shared");
                 findings.invalid(at, message);
             }
-            None if !is_overcommitted(name) => {
+            None if !is_overcommitted(key) && !is_limited(key) => {
                 findings.invalid(at, format!("lacks a limit; set limits[{name}] to {written} too"));
             }
             _ => {}
@@ -156,22 +158,22 @@ fn check_resources(resources: &Object, findings: &mut Findings) {
     }
 }
 
-/// The good ones of `requests` or `limits`: name, as written, and value.
+/// The good ones of `requests` or `limits`: as written, and the value, by name.
 fn quantities<'v>(
     resources: &'v Object,
     part: &str,
     findings: &mut Findings,
-) -> Vec<(&'v str, String, Quantity)> {
+) -> BTreeMap<&'v str, (String, Quantity)> {
     let at = format!("spec.resources.{part}");
     let part = match present(resources, part) {
-        None => return Vec::new(),
+        None => return BTreeMap::new(),
         Some(Value::Object(part)) => part,
         Some(other) => {
             findings.invalid(at, not_an_object(other));
-            return Vec::new();
+            return BTreeMap::new();
         }
     };
-    let mut good = Vec::new();
+    let mut good = BTreeMap::new();
     for (name, value) in part {
         let at = format!("{at}[{}]", shortened(name));
         if !is_resource(name) {
@@ -196,7 +198,9 @@ fn quantities<'v>(
             Some(quantity) if name.contains('/') && !quantity.is_whole() => {
                 findings.invalid(at, format!("{} is not whole; {name} is counted in pieces", quoted(value)));
             }
-            Some(quantity) => good.push((name.as_str(), written, quantity)),
+            Some(quantity) => {
+                good.insert(name.as_str(), (shortened(&written), quantity));
+            }
         }
     }
     good

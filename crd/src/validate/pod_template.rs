@@ -131,7 +131,10 @@ fn check_containers(pod: &Object, agent: &AgentSpec, findings: &mut Findings) {
             let is_ours = list == "containers" && name == AGENT_CONTAINER;
             mentions += usize::from(is_ours);
             if (is_ours && mentions > 1) || (!is_ours && !names.insert(name)) {
-                findings.invalid(format!("{at}.name"), format!("{name:?} is taken; container names differ"));
+                findings.invalid(
+                    format!("{at}.name"),
+                    format!("{:?} is taken; container names differ", shortened(name)),
+                );
             }
             check_ports(container, is_ours, &at, agent, findings);
         }

@@ -235,6 +235,13 @@ async fn a_certificate_is_renewed_without_a_failed_write() {
         })
         .await
         .unwrap();
+        eventually("the log says why", SOON, async || {
+            let log = webhooks.controller.process.log().read()?;
+            ensure!(log.contains("TLS handshake with the webhooks failed; does caBundle fit"), "{log}");
+            Ok(())
+        })
+        .await
+        .unwrap();
         webhooks.configure(&next.pem, "Fail").await.unwrap();
         webhooks.are_asked().await;
     })
