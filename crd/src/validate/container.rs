@@ -174,7 +174,7 @@ fn quantities<'v>(
         }
     };
     let mut good = BTreeMap::new();
-    for (name, value) in part {
+    for (name, value) in part.iter().filter(|(_, value)| !value.is_null()) {
         let at = format!("{at}[{}]", shortened(name));
         if !is_resource(name) {
             let message = "is no resource of a container; write cpu, memory, ephemeral-storage, hugepages-SIZE, or a \

@@ -136,6 +136,13 @@ fn check_containers(pod: &Object, agent: &AgentSpec, findings: &mut Findings) {
                     format!("{:?} is taken; container names differ", shortened(name)),
                 );
             }
+            if !is_ours && present(container, "image").is_none_or(|image| image == "") {
+                let message = format!(
+                    "is missing; name the image, or call the entry {AGENT_CONTAINER} if it is for Krypton's own \
+                     container"
+                );
+                findings.invalid(format!("{at}.image"), message);
+            }
             check_ports(container, is_ours, &at, agent, findings);
         }
     }

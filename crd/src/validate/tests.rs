@@ -35,7 +35,7 @@ fn a_spec_with_every_field_of_the_go_system_is_found_nothing_with() {
         "invocationPath": "/mcp", "timeout": "60s", "startupTimeout": "30s", "serviceAccountName": "traveller",
         "resources": {
             "requests": { "cpu": "100m", "memory": "1G", "hugepages-2Mi": "4Mi" },
-            "limits": { "cpu": 1, "memory": "1Gi", "nvidia.com/gpu": 1, "hugepages-2Mi": "4Mi" },
+            "limits": { "cpu": 1, "ephemeral-storage": null, "memory": "1Gi", "nvidia.com/gpu": 1, "hugepages-2Mi": "4Mi" },
         },
         "env": [
             { "name": "MODEL", "value": "small" }, { "name": "my.option", "value": "" }, { "name": "UNSET" },
@@ -96,7 +96,7 @@ fn what_is_suspicious_is_told_and_not_refused() {
             "30 is less than drainTimeout and 5 s, 65 in all",
         ),
         (
-            json!({ "podTemplate": { "spec": { "containers": [{ "name": "b", "ports": [{ "name": "http" }] }] } } }),
+            json!({ "podTemplate": { "spec": { "containers": [{ "name": "b", "image": "b", "ports": [{ "name": "http" }] }] } } }),
             "spec.podTemplate.spec.containers[0].ports[0].name",
             "call this one something else",
         ),

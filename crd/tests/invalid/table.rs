@@ -208,11 +208,6 @@ fn resources() -> Vec<Unseen> {
             "spec.resources.requests[cpu]",
             "is not a quantity",
         ),
-        (
-            resources(json!({ "requests": { "cpu": null } })),
-            "spec.resources.requests[cpu]",
-            "is not a quantity",
-        ),
         (resources(json!({ "requests": { "cpu": "-1" } })), "spec.resources.requests[cpu]", "is negative"),
         (
             resources(json!({ "requests": { "memory": "2Gi" }, "limits": { "memory": "2G" } })),
@@ -300,12 +295,12 @@ fn containers() -> Vec<Unseen> {
             "is missing; name the container, or agent to change Krypton's own",
         ),
         (
-            pod(json!({ "containers": [{ "name": "Side_Car" }] })),
+            pod(json!({ "containers": [{ "name": "Side_Car", "image": "a" }] })),
             "spec.podTemplate.spec.containers[0].name",
             "cannot name a container",
         ),
         (
-            pod(json!({ "containers": [{ "name": "a" }, { "name": "a" }] })),
+            pod(json!({ "containers": [{ "name": "a", "image": "a" }, { "name": "a", "image": "a" }] })),
             "spec.podTemplate.spec.containers[1].name",
             "\"a\" is taken",
         ),
@@ -315,7 +310,12 @@ fn containers() -> Vec<Unseen> {
             "\"agent\" is taken",
         ),
         (
-            pod(json!({ "initContainers": [{ "name": "agent" }] })),
+            pod(json!({ "containers": [{ "name": "agnet", "command": ["run"] }] })),
+            "spec.podTemplate.spec.containers[0].image",
+            "is missing; name the image, or call the entry agent",
+        ),
+        (
+            pod(json!({ "initContainers": [{ "name": "agent", "image": "a" }] })),
             "spec.podTemplate.spec.initContainers[0].name",
             "\"agent\" is taken",
         ),

@@ -62,6 +62,75 @@ async fn an_invalid_spec_is_refused_by_name_or_known_to_us() {
     test.await.unwrap();
 }
 
+/// We are no stricter than Kubernetes: what only we refuse would have failed as soon as there are pods to make.
+#[tokio::test]
+async fn what_only_we_refuse_could_not_become_a_deployment() {
+    let cluster = shared().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        for case in invalid_specs().into_iter().filter(|case| case.api_server_says.is_none()) {
+            let create = ["create", "--dry-run=server", "--validate=strict", "--filename=-"];
+            let create = [&["--namespace", namespace.name()], &create[..]].concat();
+            let deployment = deployment(&case.spec).to_string();
+            let outcome = namespace.cluster().kubectl(&create, &deployment).await;
+            assert!(outcome.is_err(), "Kubernetes takes {}", case.spec);
+        }
+        let good = deployment(&json!({ "env": [{ "name": "A", "value": "1" }] })).to_string();
+        namespace.apply(&good).await.unwrap();
+    });
+    test.await.unwrap();
+}
+
+/// The Deployment of an Agent with these fields, as far as the table needs it.
+fn deployment(spec: &Value) -> Value {
+    let labels = json!({ "app": "a" });
+    let port = json!({ "name": "http", "containerPort": 8080 });
+    let mut container = json!({ "name": "agent", "image": "example:1", "ports": [port] });
+    for field in ["env", "envFrom", "resources"] {
+        if let Some(value) = spec.get(field) {
+            container[field] = value.clone();
+        }
+    }
+    let mut template = json!({ "metadata": { "labels": labels }, "spec": { "containers": [container] } });
+    merge(&mut template, spec.get("podTemplate").unwrap_or(&json!({})));
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": "a" },
+        "spec": { "selector": { "matchLabels": labels }, "template": template },
+    })
+}
+
+/// Objects merge, entries of lists are added, but for a first one named agent; all else is replaced.
+fn merge(into: &mut Value, overlay: &Value) {
+    match (into, overlay) {
+        (Value::Object(into), Value::Object(overlay)) => {
+            for (key, value) in overlay {
+                merge(into.entry(key.clone()).or_insert_with(|| empty(value)), value);
+            }
+        }
+        (Value::Array(into), Value::Array(overlay)) => {
+            for (place, entry) in overlay.iter().enumerate() {
+                match into.first_mut() {
+                    Some(ours) if place == 0 && ours["name"] == "agent" && entry["name"] == "agent" => {
+                        merge(ours, entry);
+                    }
+                    _ => into.push(entry.clone()),
+                }
+            }
+        }
+        (into, overlay) => *into = overlay.clone(),
+    }
+}
+
+/// What a value of this kind is laid over.
+fn empty(value: &Value) -> Value {
+    match value {
+        Value::Object(_) => json!({}),
+        Value::Array(_) => json!([]),
+        _ => Value::Null,
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_no_service_can_have_is_refused() {
     let cluster = shared().await.unwrap();
