@@ -29,6 +29,7 @@ use crate::object::Scope;
 use crate::source::kube::{KubeSource, build_client};
 use crate::source::manifests::Manifests;
 use crate::source::{EVENT_CAPACITY, Purpose, Sources};
+use crate::webhooks::Webhooks;
 
 /// The longest that an orderly end may take.
 const STOP: Duration = Duration::from_secs(3);
@@ -55,6 +56,8 @@ pub struct Bound {
     pub discovery: SocketAddr,
     /// For probes, metrics and people.
     pub admin: SocketAddr,
+    /// For the API server's questions, where webhooks are turned on.
+    pub webhooks: Option<SocketAddr>,
 }
 
 type Part = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
@@ -71,6 +74,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // Only now: whoever reads this may send a signal at once.
     println!("listening discovery={}", app.bound.discovery);
     println!("listening admin={}", app.bound.admin);
+    if let Some(webhooks) = app.bound.webhooks {
+        println!("listening webhooks={webhooks}");
+    }
 
     let mut next_signal = async || {
         tokio::select! {
@@ -100,6 +106,11 @@ impl App {
     /// A port that is taken, a folder that is not there, a kubeconfig that cannot be used.
     pub async fn bind(args: Args, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let scopes = args.scopes();
+        let webhooks = if args.enable_webhooks {
+            Some(Webhooks::bind(args.webhook_listen, &args.webhook_cert_dir).await?)
+        } else {
+            None
+        };
         let Args { manifests, kubeconfig, namespaces: _, discovery_listen, admin_listen, deny_cidrs, .. } =
             args;
         let (discovery_listener, discovery_bound) = bind("--discovery-listen", discovery_listen).await?;
@@ -125,13 +136,18 @@ impl App {
         let discovery = Discovery::new(newest.clone(), metrics, Limits::default(), shutdown.clone());
         let gateways = discovery.gateways().clone();
         let admin = Admin { snapshots: newest, sources, gateways, registry: Arc::new(registry) };
-        let parts = vec![
+        let mut parts = vec![
             ("source", source),
             ("index", endless_part(indexer)),
             ("discovery", part(discovery.serve(discovery_listener))),
             ("admin", part(admin.serve(admin_listener, shutdown.clone()))),
         ];
-        Ok(Self { bound: Bound { discovery: discovery_bound, admin: admin_bound }, parts, shutdown })
+        let mut bound = Bound { discovery: discovery_bound, admin: admin_bound, webhooks: None };
+        if let Some((webhooks, address)) = webhooks {
+            bound.webhooks = Some(address);
+            parts.push(("webhooks", endless_part(webhooks.serve(shutdown.clone()))));
+        }
+        Ok(Self { bound, parts, shutdown })
     }
 
     /// Where it listens.
@@ -151,7 +167,7 @@ impl App {
             parts.spawn(async move {
                 // Servers end by themselves, in order; the source and the index have nothing to finish.
                 let result = match name {
-                    "discovery" | "admin" => part.await,
+                    "discovery" | "admin" | "webhooks" => part.await,
                     _ => shutdown.run_until_cancelled(part).await.unwrap_or(Ok(())),
                 };
                 (name, result)

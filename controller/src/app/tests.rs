@@ -68,6 +68,17 @@ async fn what_is_wrong_from_the_start_is_said_at_the_start() {
     };
     let error = start(missing).await;
     assert!(error.starts_with("--manifests: ") && error.contains("missing: No such file"), "{error}");
+    let webhooks = Args {
+        enable_webhooks: true,
+        webhook_cert_dir: folder.path().to_owned(),
+        ..args(&folder, "127.0.0.1:0", "127.0.0.1:0")
+    };
+    let error = start(webhooks).await;
+    let file = folder.path().join("tls.crt");
+    assert_eq!(
+        error,
+        format!("--webhook-cert-dir: {}: No such file or directory (os error 2)", file.display())
+    );
     let kubeconfig = Args {
         manifests: None,
         kubeconfig: Some(folder.path().join("kubeconfig")),
@@ -79,7 +90,8 @@ async fn what_is_wrong_from_the_start_is_said_at_the_start() {
 
 #[tokio::test]
 async fn a_part_that_ends_unasked_ends_the_whole_by_name() {
-    let bound = Bound { discovery: ([127, 0, 0, 1], 1).into(), admin: ([127, 0, 0, 1], 2).into() };
+    let bound =
+        Bound { discovery: ([127, 0, 0, 1], 1).into(), admin: ([127, 0, 0, 1], 2).into(), webhooks: None };
     let run = async |ended: Part| {
         let parts = vec![("source", endless_part(std::future::pending())), ("admin", ended)];
         let app = App { bound, parts, shutdown: CancellationToken::new() };
