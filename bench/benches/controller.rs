@@ -77,7 +77,7 @@ fn slice_change(c: &mut Criterion) {
         let first = index.commit().expect("all lists have come");
         assert_eq!((first.len(), first.endpoints()), (agents, agents * ENDPOINTS));
         let mut session = Session::new([]);
-        while let Some(response) = session.next(&first) {
+        while let Some(response) = session.next(&first, None) {
             session.answer(response.nonce, &[]).expect("the answer to what is outstanding");
         }
         let changes = |endpoints| (0..CHANGED).map(move |n| slice(n * (agents / CHANGED), endpoints));
@@ -87,7 +87,7 @@ fn slice_change(c: &mut Criterion) {
             b.iter(|| {
                 let slice = SliceObject::from_slice(black_box(next.next()?), &policy)?;
                 index.apply(SourceEvent::EndpointSlices(Change::Apply(slice)));
-                let response = session.next(&index.commit()?)?;
+                let response = session.next(&index.commit()?, None)?;
                 session.answer(response.nonce, &[]).ok()?;
                 Some(response)
             });

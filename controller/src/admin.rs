@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::discovery::Gateways;
+use crate::report::Reports;
 use crate::snapshot::Snapshot;
 use crate::source::{Sources, WatchState};
 
@@ -34,6 +35,8 @@ pub struct Admin {
     pub sources: Sources,
     /// Who is connected.
     pub gateways: Gateways,
+    /// Who reports to this controller.
+    pub reports: Reports,
     /// Every metric.
     pub registry: Arc<Registry>,
 }
@@ -184,8 +187,21 @@ async fn debug_sources(State(admin): State<Admin>) -> Response {
     Json(admin.sources.report()).into_response()
 }
 
+/// Every gateway that discovery streams to, with its report where it reports to this controller, and then those that
+/// only report: they have their routes from another replica.
 async fn debug_gateways(State(admin): State<Admin>) -> Response {
-    Json(admin.gateways.list()).into_response()
+    let reports = admin.reports.list();
+    let connected = admin.gateways.list();
+    let only_reporting = reports.iter().filter(|r| connected.iter().all(|gateway| gateway.node != r.node));
+    let only_reporting = only_reporting.map(|report| {
+        json!({ "node": report.node, "build": report.build, "address": report.address, "report": report })
+    });
+    let views = connected.iter().map(|gateway| {
+        let mut view = json!(gateway);
+        view["report"] = json!(reports.iter().find(|report| report.node == gateway.node));
+        view
+    });
+    Json(views.chain(only_reporting).collect::<Vec<_>>()).into_response()
 }
 
 // === impl RouteView ===

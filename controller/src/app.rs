@@ -26,6 +26,7 @@ use crate::discovery::{Discovery, Limits};
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::object::Scope;
+use crate::report::{self, Reports};
 use crate::source::kube::{KubeSource, build_client};
 use crate::source::manifests::Manifests;
 use crate::source::{EVENT_CAPACITY, Purpose, Sources};
@@ -122,7 +123,8 @@ impl App {
         let (events, received) = mpsc::channel(EVENT_CAPACITY);
         let (snapshots, newest) = watch::channel(None);
 
-        let policy = EndpointPolicy { allow_loopback: manifests.is_some(), deny: deny_cidrs };
+        let folder_is_source = manifests.is_some();
+        let policy = EndpointPolicy { allow_loopback: folder_is_source, deny: deny_cidrs };
         let (scopes, source) = if let Some(folder) = manifests {
             let source = Manifests::open(&folder, policy, events, sources.clone()).context("--manifests")?;
             (vec![Scope::AllNamespaces], part(source.run()))
@@ -133,12 +135,21 @@ impl App {
         };
         let index = Index::new(&scopes);
         let indexer = indexer::run(index, received, snapshots, sources.clone(), Arc::clone(&metrics));
-        let discovery = Discovery::new(newest.clone(), metrics, Limits::default(), shutdown.clone());
+        let limits = Limits::default();
+        // There is one controller on a folder, and so it leads. With the Kubernetes API nobody does.
+        let (_, leading) = watch::channel(folder_is_source);
+        let leads_at = Some(discovery_bound).filter(|at| folder_is_source && !at.ip().is_unspecified());
+        let (_, leader) = watch::channel(leads_at.map(|at| at.to_string()));
+        let reports = Reports::new(leading, limits, Arc::clone(&metrics), shutdown.clone());
+        let following = reports.clone().run(newest.clone(), report::SETTLE);
+        let discovery =
+            Discovery::new(newest.clone(), leader, reports.clone(), metrics, limits, shutdown.clone());
         let gateways = discovery.gateways().clone();
-        let admin = Admin { snapshots: newest, sources, gateways, registry: Arc::new(registry) };
+        let admin = Admin { snapshots: newest, sources, gateways, reports, registry: Arc::new(registry) };
         let mut parts = vec![
             ("source", source),
             ("index", endless_part(indexer)),
+            ("reports", endless_part(following)),
             ("discovery", part(discovery.serve(discovery_listener))),
             ("admin", part(admin.serve(admin_listener, shutdown.clone()))),
         ];

@@ -1,15 +1,18 @@
-//! The `RouteDiscovery` service: one task per gateway between a [`session::Session`] and its stream.
+//! The `RouteDiscovery` service: one task per gateway between a [`session::Session`] and its stream. `Report`, the
+//! other stream of a gateway, is passed on to [`Reports`].
 //!
 //! Owns the limits of a stream, and the list of connected gateways. Never computes what to send, which is the
 //! session's, and never keeps a gateway's messages: one response travels at a time, and a slow gateway finds the
 //! newest snapshot when it comes back.
 //!
 //! 1. The gateway says who it is and what it holds, within [`Limits::hello_timeout`].
-//! 2. The task waits for the first snapshot, then for each newer one, and sends what the session gives.
+//! 2. The task waits for the first snapshot, then for each newer one and for each other leader, and sends what the
+//!    session gives.
 //! 3. A gateway that leaves a response unanswered for [`Limits::answer_timeout`] is dropped; one whose connection
 //!    is dead goes with its HTTP/2 pings.
 
 mod gateways;
+pub(crate) mod incoming;
 pub mod session;
 mod stream;
 
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use krypton_discovery::wire::route_discovery_server::{RouteDiscovery, RouteDiscoveryServer};
-use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse};
+use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse, ReportRequest, ReportResponse};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,6 +34,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub use gateways::{Connected, GatewayStatus, Gateways, TooManyGateways};
 
 use crate::metrics::Metrics;
+use crate::report::Reports;
 use crate::snapshot::Snapshot;
 
 /// How often an idle connection is asked whether it lives, and how long it may take to say so. Twice this is
@@ -40,7 +44,7 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long streams may take to end after the controller was told to stop.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What a gateway may ask for.
+/// What a gateway may ask for, on each of its two streams.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Gateways connected at one time.
@@ -51,7 +55,7 @@ pub struct Limits {
     pub message_bytes: usize,
     /// How long a gateway may take for its first message.
     pub hello_timeout: Duration,
-    /// How long it may take for each answer.
+    /// How long it may take for each answer, and how long it may stay silent where it speaks by itself.
     pub answer_timeout: Duration,
 }
 
@@ -59,6 +63,8 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct Discovery {
     snapshots: watch::Receiver<Option<Snapshot>>,
+    leader: watch::Receiver<Option<String>>,
+    reports: Reports,
     gateways: Gateways,
     metrics: Arc<Metrics>,
     limits: Limits,
@@ -86,16 +92,20 @@ impl Default for Limits {
 // === impl Discovery ===
 
 impl Discovery {
-    /// A service that tells `snapshots` to every gateway until `shutdown`.
+    /// A service that tells `snapshots`, and where the `leader` takes reports (`host:port`, `None` while unknown), to
+    /// every gateway until `shutdown`.
     #[must_use]
     pub fn new(
         snapshots: watch::Receiver<Option<Snapshot>>,
+        leader: watch::Receiver<Option<String>>,
+        reports: Reports,
         metrics: Arc<Metrics>,
         limits: Limits,
         shutdown: CancellationToken,
     ) -> Self {
         let gateways = Gateways::new(limits.gateways, Arc::clone(&metrics));
-        Self { snapshots, gateways, metrics, limits, streams: TaskTracker::new(), shutdown }
+        let streams = TaskTracker::new();
+        Self { snapshots, leader, reports, gateways, metrics, limits, streams, shutdown }
     }
 
     /// The connected gateways.
@@ -110,6 +120,7 @@ impl Discovery {
     /// When the server ends for another reason.
     pub async fn serve(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
         let (streams, shutdown) = (self.streams.clone(), self.shutdown.clone());
+        let reports = self.reports.clone();
         let limit = self.limits.message_bytes;
         let service = RouteDiscoveryServer::new(self).max_decoding_message_size(limit);
         let server = Server::builder()
@@ -120,7 +131,8 @@ impl Discovery {
         let drained = async {
             shutdown.cancelled().await;
             streams.close();
-            tokio::time::timeout(DRAIN, streams.wait()).await.ok();
+            let ended = async { tokio::join!(streams.wait(), reports.ended()) };
+            tokio::time::timeout(DRAIN, ended).await.ok();
             // Connections that outlive their streams are not worth a wait: gateways reconnect by themselves.
             tokio::time::sleep(DRAIN).await;
         };
@@ -154,6 +166,7 @@ impl RouteDiscovery for Discovery {
         let (responses, stream) = mpsc::channel(2);
         let task = stream::Stream {
             snapshots: self.snapshots.clone(),
+            leader: self.leader.clone(),
             gateways: self.gateways.clone(),
             metrics: Arc::clone(&self.metrics),
             limits: self.limits,
@@ -163,6 +176,16 @@ impl RouteDiscovery for Discovery {
         };
         self.streams.spawn(task.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type ReportStream = ReceiverStream<Result<ReportResponse, Status>>;
+
+    async fn report(
+        &self,
+        request: Request<Streaming<ReportRequest>>,
+    ) -> Result<Response<Self::ReportStream>, Status> {
+        let address = request.remote_addr();
+        Ok(Response::new(ReceiverStream::new(self.reports.accept(request.into_inner(), address)?)))
     }
 }
 

@@ -23,7 +23,7 @@ pub use services::ServiceObject;
 pub use table::Record;
 
 use crate::object::{Kind, ObjectId, Scope};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{AgentRoute, Snapshot};
 use crate::source::{Change, SourceEvent};
 use table::Table;
 
@@ -114,7 +114,7 @@ impl Index {
         self.slices.iter().filter(|s| !s.refused().is_empty()).map(|s| (s.id(), s.refused()))
     }
 
-    fn build_route(&self, key: &AgentKey) -> Option<VersionedRoute> {
+    fn build_route(&self, key: &AgentKey) -> Option<AgentRoute> {
         let agent = self.agents.of(key).next()?;
         let endpoints = endpoints::merge(self.slices.of(key));
         let ipv4 = endpoints.first().map(|endpoint| endpoint.address().is_ipv4());
@@ -123,7 +123,8 @@ impl Index {
             endpoints,
             ..agent.template().clone()
         };
-        Some(VersionedRoute::new(key.clone(), route))
+        let route = VersionedRoute::new(key.clone(), route);
+        Some(AgentRoute { route, generation: agent.generation() })
     }
 
     fn note_refused(&mut self, change: &Change<SliceObject>) {

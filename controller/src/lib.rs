@@ -8,6 +8,7 @@
 //! - [`index`] turns events into routes; pure and synchronous.
 //! - [`snapshot`] is every route at one moment, immutable.
 //! - [`discovery`] brings each gateway from what it holds to the newest snapshot.
+//! - [`report`] takes what gateways tell the leader, and [`programmed`] says from it which routes all of them hold.
 //! - [`webhooks`] checks Agents before the API server stores them, where that is turned on.
 //! - [`app`] wires these up and watches over them; [`admin`] shows how they fare.
 //!
@@ -20,6 +21,8 @@ pub mod discovery;
 pub mod index;
 pub mod metrics;
 pub mod object;
+pub mod programmed;
+pub mod report;
 pub mod snapshot;
 pub mod source;
 pub mod webhooks;

@@ -23,6 +23,7 @@ pub struct Metrics {
     refused_endpoints: Gauge,
     generation: Gauge<u64, AtomicU64>,
     gateways: Gauge,
+    report_members: Gauge,
     responses: Counter,
     upserts: Counter,
     removals: Counter,
@@ -60,6 +61,11 @@ impl Metrics {
             m.generation.clone(),
         );
         krypton.register("gateways", "Gateways connected", m.gateways.clone());
+        krypton.register(
+            "report_members",
+            "Gateways that report to this controller; 0 where it does not lead",
+            m.report_members.clone(),
+        );
         krypton.register("responses", "Discovery responses sent", m.responses.clone());
         krypton.register("upserts", "Routes sent to gateways", m.upserts.clone());
         krypton.register("removals", "Removals of routes sent to gateways", m.removals.clone());
@@ -102,6 +108,11 @@ impl Metrics {
     /// How many gateways are connected.
     pub fn set_gateways(&self, count: usize) {
         self.gateways.set(as_gauge(count));
+    }
+
+    /// How many gateways report to this controller.
+    pub fn set_report_members(&self, count: usize) {
+        self.report_members.set(as_gauge(count));
     }
 
     /// A response was sent.

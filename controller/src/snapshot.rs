@@ -15,7 +15,17 @@ use krypton_discovery::{AgentKey, VersionedRoute};
 pub const SHARDS: usize = 1024;
 
 /// The routes whose keys fall into one shard. Ordered: a map that users' names could not degrade.
-pub type Shard = BTreeMap<AgentKey, VersionedRoute>;
+pub type Shard = BTreeMap<AgentKey, AgentRoute>;
+
+/// A route, and what it was computed from. Two are equal if no reader could tell them apart; gateways see only the
+/// route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRoute {
+    /// What gateways are told.
+    pub route: VersionedRoute,
+    /// `metadata.generation` of the Agent; 0 where it has none, as in a folder of manifests.
+    pub generation: i64,
+}
 
 /// Every route at one moment.
 #[derive(Debug, Clone)]
@@ -38,6 +48,15 @@ pub fn shard_of(key: &str) -> usize {
     usize::from((hash >> 48) as u16) % SHARDS
 }
 
+// === impl AgentRoute ===
+
+impl From<VersionedRoute> for AgentRoute {
+    /// A route of an Agent without a generation.
+    fn from(route: VersionedRoute) -> Self {
+        Self { route, generation: 0 }
+    }
+}
+
 // === impl Snapshot ===
 
 impl Default for Snapshot {
@@ -50,12 +69,9 @@ impl Default for Snapshot {
 
 impl Snapshot {
     /// The snapshot after `changes` (`None` removes), or `None` if they change nothing. A route with the version
-    /// that is already there is no change. Each key at most once.
+    /// and the generation that are already there is no change. Each key at most once.
     #[must_use]
-    pub fn with(
-        &self,
-        changes: impl IntoIterator<Item = (AgentKey, Option<VersionedRoute>)>,
-    ) -> Option<Self> {
+    pub fn with(&self, changes: impl IntoIterator<Item = (AgentKey, Option<AgentRoute>)>) -> Option<Self> {
         let mut copies: HashMap<usize, Shard> = HashMap::new();
         let (mut len, mut endpoints) = (self.len, self.endpoints);
         for (key, route) in changes {
@@ -64,8 +80,8 @@ impl Snapshot {
             if old == route.as_ref() {
                 continue;
             }
-            let count = |route: Option<&VersionedRoute>| {
-                route.map_or((0, 0), |route| (1, route.route().endpoints.len()))
+            let count = |route: Option<&AgentRoute>| {
+                route.map_or((0, 0), |agent| (1, agent.route.route().endpoints.len()))
             };
             let (before, after) = (count(old), count(route.as_ref()));
             len = len + after.0 - before.0;
@@ -86,15 +102,21 @@ impl Snapshot {
         Some(Self { generation: self.generation + 1, len, endpoints, shards: shards.into() })
     }
 
+    /// The route of `key`, and what it was computed from.
+    #[must_use]
+    pub fn agent(&self, key: &str) -> Option<&AgentRoute> {
+        self.shards[shard_of(key)].get(key)
+    }
+
     /// The route of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&VersionedRoute> {
-        self.shards[shard_of(key)].get(key)
+        self.agent(key).map(|agent| &agent.route)
     }
 
     /// Every route, shard by shard.
     pub fn iter(&self) -> impl Iterator<Item = &VersionedRoute> {
-        self.shards.iter().flat_map(|shard| shard.values())
+        self.shards.iter().flat_map(|shard| shard.values()).map(|agent| &agent.route)
     }
 
     /// The shards. Two snapshots agree in a shard if it is the same allocation.

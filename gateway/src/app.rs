@@ -25,11 +25,13 @@ use crate::access_log::AccessLog;
 use crate::admin;
 use crate::args::Args;
 use crate::balance::MAX_ATTEMPTS;
-use crate::discovery::{DiscoveryClient, DiscoveryConfig, DiscoveryLimits};
+use crate::discovery::{DiscoveryClient, DiscoveryConfig};
+use crate::link::LinkLimits;
 use crate::metrics::Metrics;
 use crate::proxy::headers::{AllowedHosts, TrustedProxies};
 use crate::proxy::{Account, CallPolicy, Gateway};
 use crate::readiness::{Condition, Readiness};
+use crate::report::{ReportClient, ReportConfig};
 use crate::route_table::RouteTableWriter;
 use crate::server::{ConnectionLimits, Drain, Server};
 use crate::snapshot_file::{self, SnapshotFile};
@@ -53,6 +55,7 @@ pub struct App {
     admin: TcpListener,
     listening: Condition,
     client: DiscoveryClient,
+    report: ReportClient,
     snapshot_file: Option<SnapshotFile>,
     access_log: Option<AccessLog>,
     readiness: Readiness,
@@ -126,13 +129,14 @@ impl App {
         count_panics(&metrics);
         let access_log = args.access_log.then(|| AccessLog::stdout(metrics.access_log_dropped.clone()));
         let listening = readiness.register("listener");
-        let config = DiscoveryConfig {
-            controller: args.discovery.clone(),
-            node_id: args.node_id.clone().unwrap_or_else(host_name),
-            limits: DiscoveryLimits::default(),
-        };
+        let node_id = args.node_id.clone().unwrap_or_else(host_name);
+        let report = ReportConfig::new(node_id.clone());
+        let config =
+            DiscoveryConfig { controller: args.discovery.clone(), node_id, limits: LinkLimits::default() };
         let mut client =
             DiscoveryClient::new(config, writer, metrics.discovery.clone(), readiness.register("table"));
+        let (holds, leader) = (client.holds(), client.leader());
+        let report = ReportClient::new(report, table.clone(), holds, leader, metrics.report.clone());
         let snapshot_file = args.snapshot_file.as_ref().map(|path| {
             match snapshot_file::load(path) {
                 Ok(Some(stored)) => client.restore(stored),
@@ -148,13 +152,8 @@ impl App {
         let account = Account::new(Arc::clone(&metrics), access_log.as_ref().map(AccessLog::sender));
         let gateway =
             Gateway::new(table.clone(), policy(&args), readiness.clone(), drain.clone(), Arc::new(account));
-        let limits = ConnectionLimits {
-            connections: args.max_connections.get(),
-            header: args.header_timeout,
-            idle: args.keepalive_timeout,
-        };
-        let server =
-            Server::new(listener, proxy(gateway), limits, drain.clone(), metrics.connections.clone());
+        let (limits, open) = (connection_limits(&args), metrics.connections.clone());
+        let server = Server::new(listener, proxy(gateway), limits, drain.clone(), open);
         let (drain_delay, drain_timeout) = (args.drain_delay, args.drain_timeout);
         Ok(Self {
             bound,
@@ -162,6 +161,7 @@ impl App {
             admin,
             listening,
             client,
+            report,
             snapshot_file,
             access_log,
             readiness,
@@ -193,6 +193,11 @@ impl App {
         parts.spawn(async move {
             client.run(asked).await;
             ("discovery", None)
+        });
+        let (report, asked) = (self.report, end.clone());
+        parts.spawn(async move {
+            report.run(asked).await;
+            ("report", None)
         });
         if let Some(file) = self.snapshot_file {
             let asked = end.clone();
@@ -244,6 +249,14 @@ fn policy(args: &Args) -> CallPolicy {
         connect_timeout: args.connect_timeout,
         upload_timeout: args.upload_timeout,
         client_write_timeout: args.client_write_timeout,
+    }
+}
+
+fn connection_limits(args: &Args) -> ConnectionLimits {
+    ConnectionLimits {
+        connections: args.max_connections.get(),
+        header: args.header_timeout,
+        idle: args.keepalive_timeout,
     }
 }
 

@@ -1,16 +1,16 @@
 //! The stream from the controller that feeds the route table.
 //!
-//! Owns: the one [`RouteTableWriter`], and with it what the gateway believes. Never empties the table: whatever
-//! happens to the stream, the last good routes go on being served.
+//! Owns: the one [`RouteTableWriter`], and with it what the gateway believes, and what it was told of who leads. Never
+//! empties the table: whatever happens to the stream, the last good routes go on being served.
 //!
 //! 1. [`DiscoveryClient::restore`] fills the table from disk, before the first connection.
 //! 2. [`DiscoveryClient::run`] connects, says which versions it holds, and applies what comes (module `session`,
 //!    pure): good routes at once, bad ones are NACKed by name and keep their last good value.
 //! 3. A response without `more` makes the table whole: it is then [`Freshness::Live`], and the gateway is ready.
-//! 4. When the stream ends, for whatever reason, a live table becomes [`Freshness::Lost`], and the next try follows
-//!    after a pause (module `backoff`). A peer that breaks the contract or hangs is treated like one that is gone.
+//! 4. Each response says who leads, which the report (module [`crate::report`]) follows.
+//! 5. When the stream ends, for whatever reason, a live table becomes [`Freshness::Lost`], and the next try follows
+//!    after a pause. A peer that breaks the contract or hangs is treated like one that is gone.
 
-mod backoff;
 mod session;
 
 use std::convert::Infallible;
@@ -19,17 +19,18 @@ use std::time::{Duration, Instant};
 use http::Uri;
 use krypton_discovery::wire;
 use krypton_discovery::wire::route_discovery_client::RouteDiscoveryClient;
-use tokio::sync::mpsc;
-use tokio::time::{error::Elapsed, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::link::{self, Backoff, LinkError, LinkLimits};
 use crate::metrics::DiscoveryMetrics;
 use crate::readiness::Condition;
+use crate::report::Holds;
 use crate::route_table::{Freshness, RouteTableWriter};
 use crate::snapshot_file::StoredTable;
-use backoff::Backoff;
 use session::{ProtocolError, Session};
 
 /// The largest response that is taken. A controller cuts a large table into several.
@@ -37,9 +38,6 @@ const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Answers that wait to be sent. One follows each response, so more than two mean a peer that does not read.
 const REQUEST_QUEUE: usize = 4;
-
-/// HTTP/2 window, in bytes: a first table of thousands of routes comes without waiting for window updates.
-const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Where the controller is and how long to bear with it.
 #[derive(Debug, Clone)]
@@ -49,21 +47,7 @@ pub struct DiscoveryConfig {
     /// Who this gateway is: unique among those connected at one time.
     pub node_id: String,
     /// The time limits.
-    pub limits: DiscoveryLimits,
-}
-
-/// How long the client waits for what. Flags do not set them; tests do.
-#[derive(Debug, Clone, Copy)]
-pub struct DiscoveryLimits {
-    /// To a TCP connection.
-    pub connect: Duration,
-    /// Between HTTP/2 pings, so that a controller that vanished without a word is noticed.
-    pub keepalive_interval: Duration,
-    /// To the answer of a ping.
-    pub keepalive_timeout: Duration,
-    /// To the next response while the table is not whole yet, and to the moment that the controller reads an
-    /// answer: a controller whose HTTP/2 lives on while the rest of it hangs.
-    pub progress: Duration,
+    pub limits: LinkLimits,
 }
 
 /// Keeps the table as the controller says it is.
@@ -72,6 +56,10 @@ pub struct DiscoveryClient {
     writer: RouteTableWriter,
     metrics: DiscoveryMetrics,
     ready: Condition,
+    holds: Holds,
+    leader: watch::Sender<Option<Uri>>,
+    /// What the controller said of who leads, as it said it.
+    leader_text: String,
     /// Whether the log has already said that no controller can be reached.
     told_lost: bool,
 }
@@ -79,14 +67,8 @@ pub struct DiscoveryClient {
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
-    #[error("cannot connect: {}", chain(.0))]
-    Connect(#[from] tonic::transport::Error),
-    #[error("{}", status(.0))]
-    Status(Box<tonic::Status>),
-    #[error("the controller ended the stream")]
-    Ended,
-    #[error("the controller does not go on")]
-    Stalled(#[from] Elapsed),
+    #[error(transparent)]
+    Link(#[from] LinkError),
     #[error("the controller breaks the contract: {0}")]
     Protocol(#[from] ProtocolError),
 }
@@ -95,19 +77,6 @@ enum StreamError {
 struct Stream {
     requests: mpsc::Sender<wire::DeltaRoutesRequest>,
     responses: tonic::Streaming<wire::DeltaRoutesResponse>,
-}
-
-// === impl DiscoveryLimits ===
-
-impl Default for DiscoveryLimits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            keepalive_interval: Duration::from_secs(10),
-            keepalive_timeout: Duration::from_secs(5),
-            progress: Duration::from_secs(15),
-        }
-    }
 }
 
 // === impl DiscoveryClient ===
@@ -120,7 +89,19 @@ impl DiscoveryClient {
         metrics: DiscoveryMetrics,
         ready: Condition,
     ) -> Self {
-        Self { config, writer, metrics, ready, told_lost: false }
+        let (holds, leader) = (Holds::default(), watch::Sender::default());
+        Self { config, writer, metrics, ready, holds, leader, leader_text: String::new(), told_lost: false }
+    }
+
+    /// What is held and refused, for the report.
+    pub fn holds(&self) -> Holds {
+        self.holds.clone()
+    }
+
+    /// Where the controller that leads takes reports; `None` until a whole table came with its address, and while no
+    /// controller knows.
+    pub fn leader(&self) -> watch::Receiver<Option<Uri>> {
+        self.leader.subscribe()
     }
 
     /// Fills the table with what was on disk. The gateway is ready with it: an old table that dials Services is
@@ -159,48 +140,57 @@ impl DiscoveryClient {
     async fn follow(&mut self, session: &mut Session) -> Result<Infallible, StreamError> {
         let (limits, connecting) = (self.config.limits, Instant::now());
         let mut stream = self.open().await?;
+        self.holds.begin_stream();
         self.metrics.connected.set(1);
         self.metrics.streams.inc();
         loop {
             let next = stream.responses.message();
             let response =
-                if session.is_complete() { next.await } else { timeout(limits.progress, next).await? };
-            let response = response.map_err(|status| StreamError::Status(Box::new(status)))?;
+                if session.is_complete() { Ok(next.await) } else { timeout(limits.progress, next).await };
+            let response = response.map_err(LinkError::from)?.map_err(LinkError::from)?;
+            let mut response = response.ok_or(LinkError::Ended)?;
+            let leader = std::mem::take(&mut response.leader);
             let was_complete = session.is_complete();
-            let reply =
-                session.apply(response.ok_or(StreamError::Ended)?, &mut self.writer, &self.metrics)?;
-            if session.is_complete() && !was_complete {
-                self.live(connecting.elapsed());
+            let reply = session.apply(response, &mut self.writer, &self.holds, &self.metrics)?;
+            if session.is_complete() {
+                if !was_complete {
+                    self.live(connecting.elapsed());
+                }
+                self.learn_leader(leader);
             }
             // Fails when the stream is over; the next response says why.
-            timeout(limits.progress, stream.requests.send(reply)).await?.ok();
+            timeout(limits.progress, stream.requests.send(reply)).await.map_err(LinkError::from)?.ok();
         }
     }
 
-    async fn open(&self) -> Result<Stream, StreamError> {
+    async fn open(&self) -> Result<Stream, LinkError> {
         let limits = self.config.limits;
-        let channel = Endpoint::from(self.config.controller.clone())
-            .connect_timeout(limits.connect)
-            .http2_keep_alive_interval(limits.keepalive_interval)
-            .keep_alive_timeout(limits.keepalive_timeout)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .connect()
-            .await?;
+        let channel = link::connect(&self.config.controller, limits).await?;
         let mut client: RouteDiscoveryClient<Channel> =
             RouteDiscoveryClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
         let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
         let first = Session::first_request(&self.config.node_id, &self.writer);
         requests.try_send(first).expect("an empty queue takes one request");
         let opened = timeout(limits.progress, client.delta_routes(ReceiverStream::new(queue))).await?;
-        let responses = opened.map_err(|status| StreamError::Status(Box::new(status)))?.into_inner();
-        Ok(Stream { requests, responses })
+        Ok(Stream { requests, responses: opened?.into_inner() })
+    }
+
+    /// Takes in who leads, `host:port` or empty.
+    fn learn_leader(&mut self, text: String) {
+        if text != self.leader_text {
+            let leader = leader_in(&text);
+            if leader.is_none() && !text.is_empty() {
+                log::warn!(leader = text.as_str(); "The controller names a leader that is no address");
+            }
+            self.leader.send_replace(leader);
+            self.leader_text = text;
+        }
     }
 
     /// The table is whole, so long after the gateway began to connect: said once a stream.
     fn live(&mut self, took: Duration) {
         self.writer.set_freshness(Freshness::Live);
+        self.holds.end_catch_up();
         self.ready.set(true);
         self.told_lost = false;
         let (agents, took_ms) = (self.writer.handle().len(), (took.as_secs_f64() * 1e6).round() / 1e3);
@@ -221,20 +211,11 @@ impl DiscoveryClient {
     }
 }
 
-fn status(status: &tonic::Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
-}
-
-/// An error with its causes: the outermost of a transport error only says "transport error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
+/// The leader is dialled as any controller is. `None` for what is no `host:port`.
+fn leader_in(address: &str) -> Option<Uri> {
+    let uri: Uri = format!("http://{address}").parse().ok()?;
+    let is_bare = uri.authority().is_some_and(|authority| authority.as_str() == address);
+    (is_bare && uri.port().is_some()).then_some(uri)
 }
 
 #[cfg(test)]

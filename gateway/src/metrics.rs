@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use crate::route_table::RouteTableHandle;
 use collector::TableCollector;
 
-pub use route::{CallRecord, RouteInFlight, RouteMetrics};
+pub use route::{CallRecord, RouteInFlight, RouteLoad, RouteMetrics};
 
 /// The form that [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +45,17 @@ pub struct Metrics {
     pub snapshot_file_failures: Counter,
     /// The stream to the controller.
     pub discovery: DiscoveryMetrics,
+    /// The stream to the leader.
+    pub report: ReportMetrics,
+}
+
+/// What the report client counts.
+#[derive(Debug, Clone, Default)]
+pub struct ReportMetrics {
+    /// 1 while a stream to the leader is open.
+    pub connected: Gauge,
+    /// Streams that were opened.
+    pub streams: Counter,
 }
 
 /// What the discovery client counts.
@@ -75,6 +86,7 @@ impl Metrics {
             panics: Counter::default(),
             snapshot_file_failures: Counter::default(),
             discovery: DiscoveryMetrics::default(),
+            report: ReportMetrics::default(),
             registry,
         };
         metrics.registered()
@@ -85,12 +97,14 @@ impl Metrics {
         let gauges = [
             ("connections", "Open connections of clients", &self.connections),
             ("discovery_connected", "Whether a stream to a controller is open", &discovery.connected),
+            ("report_connected", "Whether a stream to the leader is open", &self.report.connected),
         ];
         let counters = [
             ("access_log_dropped", "Access log lines that were dropped", &self.access_log_dropped),
             ("panics", "Panics that were caught", &self.panics),
             ("snapshot_file_failures", "Failed writes of the snapshot file", &self.snapshot_file_failures),
             ("discovery_streams", "Streams to a controller that were opened", &discovery.streams),
+            ("report_streams", "Streams to the leader that were opened", &self.report.streams),
             ("discovery_rejected", "Routes that were refused and NACKed", &discovery.rejected),
             (
                 "refused_endpoints",

@@ -116,6 +116,14 @@ impl RouteTableHandle {
         self.0.iter()
     }
 
+    /// The routes that were called at least once, in no order. Costs little for the others.
+    pub fn iter_called(&self) -> impl Iterator<Item = Arc<ActiveRoute>> {
+        let called = |route: &&Arc<ActiveRoute>| route.metrics_if_called().is_some();
+        let of =
+            move |shard: &ArcSwap<Shard>| shard.load().values().filter(called).cloned().collect::<Vec<_>>();
+        self.0.shards.iter().flat_map(of)
+    }
+
     /// How sure the table is.
     pub fn freshness(&self) -> Freshness {
         **self.0.freshness.load()

@@ -22,17 +22,20 @@ impl Fixture {
         let metrics = Arc::new(Metrics::new(&mut registry));
         let sources = Sources::new(crate::source::Purpose::Routes, Arc::clone(&metrics));
         let (snapshots, newest) = watch::channel(None);
+        let (limits, shutdown) = (Limits::default(), CancellationToken::new());
+        let reports = Reports::new(watch::channel(true).1, limits, Arc::clone(&metrics), shutdown.clone());
+        let leader = watch::channel(None).1;
         let discovery =
-            Discovery::new(newest.clone(), Arc::clone(&metrics), Limits::default(), CancellationToken::new());
+            Discovery::new(newest.clone(), leader, reports.clone(), Arc::clone(&metrics), limits, shutdown);
         let gateways = discovery.gateways().clone();
-        let admin = Admin { snapshots: newest, sources, gateways, registry: Arc::new(registry) };
+        let admin = Admin { snapshots: newest, sources, gateways, reports, registry: Arc::new(registry) };
         Self { admin, snapshots, metrics }
     }
 
     fn publish(&self, agents: usize) {
         let routes = (0..agents).map(|n| {
             let key = AgentKey::new("ns", &format!("a{n:05}")).unwrap();
-            (key.clone(), Some(mk_route(key.as_str(), 80)))
+            (key.clone(), Some(mk_route(key.as_str(), 80).into()))
         });
         let snapshot = Snapshot::default().with(routes).unwrap_or_default();
         self.metrics.set_snapshot(&snapshot);

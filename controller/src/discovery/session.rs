@@ -6,7 +6,8 @@
 //!
 //! 1. [`Session::new`] starts from what the gateway says it holds.
 //! 2. [`Session::next`] gives one response of bounded size, only while none is outstanding. The first one comes
-//!    even if nothing differs, so that the gateway learns that it is complete.
+//!    even if nothing differs, so that the gateway learns that it is complete; one comes when only the leader is
+//!    another.
 //! 3. [`Session::answer`] takes the answer: what was refused is not held, and is not sent again on this stream
 //!    before it changes.
 
@@ -35,6 +36,8 @@ pub struct Session {
     complete: Option<u64>,
     /// Whether the newest response said that more follow.
     more: bool,
+    /// Which leader the newest response named.
+    leader: Option<String>,
 }
 
 /// One response to a gateway.
@@ -48,6 +51,8 @@ pub struct Response {
     pub removed: Vec<AgentKey>,
     /// Whether more responses follow before the gateway holds one whole snapshot.
     pub more: bool,
+    /// Where the controller that leads takes reports; `None` while that is not known.
+    pub leader: Option<String>,
 }
 
 /// A resource that the gateway refused.
@@ -115,22 +120,24 @@ impl Session {
         for (key, version) in held {
             shards[shard_of(key.as_str())].held.insert(key, version);
         }
-        Self { shards, outstanding: None, nonce: 0, complete: None, more: true }
+        Self { shards, outstanding: None, nonce: 0, complete: None, more: true, leader: None }
     }
 
-    /// The next response on the way to `snapshot`. `None` while one is outstanding, and when nothing differs.
-    pub fn next(&mut self, snapshot: &Snapshot) -> Option<Response> {
+    /// The next response on the way to `snapshot` and to the knowledge of `leader`. `None` while one is
+    /// outstanding, and when nothing differs.
+    pub fn next(&mut self, snapshot: &Snapshot, leader: Option<&str>) -> Option<Response> {
         if self.outstanding.is_some() {
             return None;
         }
         let mut chunk = Chunk::default();
         let more = !self.fill(snapshot, &mut chunk);
-        if chunk.is_empty() && !self.more {
+        if chunk.is_empty() && !self.more && self.leader.as_deref() == leader {
             self.complete = Some(snapshot.generation());
             return None;
         }
         self.nonce += 1;
         self.more = more;
+        self.leader = leader.map(ToOwned::to_owned);
         let Chunk { upserts, removed, covers, .. } = chunk;
         self.outstanding = Some(Outstanding {
             nonce: self.nonce,
@@ -139,7 +146,7 @@ impl Session {
             covers,
             generation: snapshot.generation(),
         });
-        Some(Response { nonce: self.nonce, upserts, removed, more })
+        Some(Response { nonce: self.nonce, upserts, removed, more, leader: self.leader.clone() })
     }
 
     /// Takes the gateway's answer: all of the response is held but for `rejected`.
@@ -231,11 +238,11 @@ impl HeldShard {
                 return false;
             }
         }
-        for (key, route) in shard {
-            let version = route.version();
+        for (key, agent) in shard {
+            let version = agent.route.version();
             let held = self.held.get(key) == Some(&version);
             let rejected = self.rejected.get(key).is_some_and(|(rejected, _)| *rejected == version);
-            if !held && !rejected && !chunk.upsert(route) {
+            if !held && !rejected && !chunk.upsert(&agent.route) {
                 return false;
             }
         }
@@ -244,7 +251,9 @@ impl HeldShard {
 
     /// The gateway was brought to `shard`. What it refused of another version is of no interest any more.
     fn cover(&mut self, shard: Arc<Shard>) {
-        self.rejected.retain(|key, (version, _)| shard.get(key).is_some_and(|r| r.version() == *version));
+        self.rejected.retain(|key, (version, _)| {
+            shard.get(key).is_some_and(|agent| agent.route.version() == *version)
+        });
         self.covered = Some(shard);
     }
 }

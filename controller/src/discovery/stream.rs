@@ -1,25 +1,19 @@
 //! One gateway's stream: moves messages between the wire and the session, with deadlines.
-//!
-//! What a gateway writes is checked, cut to a bounded length and made one line before any of it is logged, kept or
-//! sent back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse, HeldResource};
-use krypton_discovery::{AgentKey, AgentKeyError, Version, wire};
+use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse, RejectedResource};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::gateways::{GatewayStatus, Gateways, Membership};
+use super::incoming::{self, one_line};
 use super::session::{self, Rejection, Session};
 use super::{Limits, Metrics, Snapshot};
-
-/// Bytes of a name or a reason that a gateway gives us.
-const MAX_TEXT_BYTES: usize = 512;
 
 /// Lines that one message of a gateway may cause in the log.
 const LOGGED_REJECTIONS: usize = 10;
@@ -27,6 +21,7 @@ const LOGGED_REJECTIONS: usize = 10;
 /// What one stream's task needs.
 pub(super) struct Stream {
     pub(super) snapshots: watch::Receiver<Option<Snapshot>>,
+    pub(super) leader: watch::Receiver<Option<String>>,
     pub(super) gateways: Gateways,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
@@ -89,7 +84,9 @@ impl Stream {
             let message = format!("initial_resource_versions: {}, at most {}", held.len(), self.limits.held);
             return Err(Status::resource_exhausted(message).into());
         }
-        let held = held.iter().map(held_in).collect::<Result<Vec<_>, _>>()?;
+        let held = held.iter().map(incoming::held).collect::<Result<Vec<_>, _>>();
+        let held =
+            held.map_err(|error| Status::invalid_argument(format!("initial_resource_versions: {error}")))?;
         let session = Session::new(held);
         let status = GatewayStatus {
             node: node.id.clone(),
@@ -117,7 +114,8 @@ impl Stream {
         let mut answer_by = tokio::time::Instant::now();
         loop {
             let newest = self.snapshots.borrow_and_update().clone();
-            if let Some(response) = newest.and_then(|snapshot| session.next(&snapshot)) {
+            let leader = self.leader.borrow_and_update().clone();
+            if let Some(response) = newest.and_then(|snapshot| session.next(&snapshot, leader.as_deref())) {
                 self.metrics.count_response(response.upserts.len(), response.removed.len());
                 if self.responses.try_send(Ok(response_out(&response))).is_err() {
                     return End::Left;
@@ -136,7 +134,7 @@ impl Stream {
                     Ok(None) => return End::Left,
                     Err(status) => return End::Broken(status),
                 },
-                changed = self.snapshots.changed(), if !waiting => if changed.is_err() {
+                changed = either(&mut self.snapshots, &mut self.leader), if !waiting => if changed.is_err() {
                     return Status::unavailable("the controller is stopping").into();
                 },
                 () = tokio::time::sleep_until(answer_by), if waiting => {
@@ -171,23 +169,22 @@ impl From<Status> for End {
     }
 }
 
-fn held_in(held: &HeldResource) -> Result<(AgentKey, Version), Status> {
-    let refuse = |reason: String| Status::invalid_argument(format!("initial_resource_versions: {reason}"));
-    let key = key_in(&held.name).map_err(|error| refuse(error.to_string()))?;
-    let version = Version::try_from(held.version.as_slice());
-    let version = version.map_err(|error| refuse(format!("{key}: {error}")))?;
-    Ok((key, version))
+fn rejection_in(rejected: &RejectedResource) -> Result<Rejection, Status> {
+    let (key, reason) = incoming::rejected(rejected)
+        .map_err(|error| Status::invalid_argument(format!("rejected: {error}")))?;
+    Ok(Rejection { key, reason })
 }
 
-fn rejection_in(rejected: &wire::RejectedResource) -> Result<Rejection, Status> {
-    let key = key_in(&rejected.name);
-    let key = key.map_err(|error| Status::invalid_argument(format!("rejected: {error}")))?;
-    Ok(Rejection { key, reason: one_line(&rejected.reason) })
-}
-
-/// The error repeats the name, so it is cut first; what is longer than a key stays so.
-fn key_in(name: &str) -> Result<AgentKey, AgentKeyError> {
-    cut(name).parse()
+/// Waits for a newer snapshot or another leader. Fails when there will be no more snapshots; a leader that nobody
+/// can take back stays.
+async fn either(
+    snapshots: &mut watch::Receiver<Option<Snapshot>>,
+    leader: &mut watch::Receiver<Option<String>>,
+) -> Result<(), watch::error::RecvError> {
+    tokio::select! {
+        changed = snapshots.changed() => changed,
+        Ok(()) = leader.changed() => Ok(()),
+    }
 }
 
 /// The rejections that get a line each, and how many are only counted.
@@ -202,16 +199,8 @@ fn response_out(response: &session::Response) -> DeltaRoutesResponse {
         upserts: response.upserts.iter().map(Into::into).collect(),
         removed: response.removed.iter().map(ToString::to_string).collect(),
         more: response.more,
+        leader: response.leader.clone().unwrap_or_default(),
     }
-}
-
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
-}
-
-/// A text that cannot pass for a line of its own in the log.
-fn one_line(text: &str) -> String {
-    cut(text).replace(char::is_control, "?")
 }
 
 #[cfg(test)]
@@ -230,26 +219,5 @@ mod tests {
             (logged.len(), more)
         };
         assert_eq!([told(0), told(10), told(2_000)], [(0, 0), (10, 0), (10, 1_990)]);
-    }
-
-    #[test]
-    fn what_a_gateway_writes_stays_in_its_line() {
-        assert_eq!(one_line("port: no\r\n\u{1b}[31mERROR"), "port: no???[31mERROR");
-    }
-
-    #[test]
-    fn what_a_gateway_writes_is_cut() {
-        let endless = "ä".repeat(1 << 20);
-        let rejected = |name: &str| wire::RejectedResource {
-            name: name.into(),
-            reason: endless.clone(),
-            version: vec![],
-        };
-        assert!(rejection_in(&rejected("ns/a")).unwrap().reason.len() <= MAX_TEXT_BYTES);
-        let held = HeldResource { name: endless.clone(), version: vec![0; 16] };
-        for status in [rejection_in(&rejected(&endless)).unwrap_err(), held_in(&held).unwrap_err()] {
-            assert_eq!(status.code(), tonic::Code::InvalidArgument);
-            assert!(status.message().len() < 2 * MAX_TEXT_BYTES, "{} bytes", status.message().len());
-        }
     }
 }

@@ -17,6 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Fixture {
     address: SocketAddr,
     snapshots: watch::Sender<Option<Snapshot>>,
+    leader: watch::Sender<Option<String>>,
     gateways: Gateways,
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), tonic::transport::Error>>,
@@ -34,15 +35,19 @@ impl Fixture {
         let address = listener.local_addr().unwrap();
         let (snapshots, newest) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let discovery = Discovery::new(newest, Arc::new(Metrics::default()), limits, shutdown.clone());
+        let metrics = Arc::new(Metrics::default());
+        let reports = Reports::new(watch::channel(true).1, limits, Arc::clone(&metrics), shutdown.clone());
+        let (leader, known) = watch::channel(None);
+        let discovery = Discovery::new(newest, known, reports, metrics, limits, shutdown.clone());
         let gateways = discovery.gateways().clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(discovery.serve(listener));
-        Self { address, snapshots, gateways, shutdown, tasks }
+        Self { address, snapshots, leader, gateways, shutdown, tasks }
     }
 
     fn publish(&self, routes: &[(&str, u16)]) {
-        let routes = routes.iter().map(|(key, port)| (key.parse().unwrap(), Some(mk_route(key, *port))));
+        let routes =
+            routes.iter().map(|(key, port)| (key.parse().unwrap(), Some(mk_route(key, *port).into())));
         let snapshot = Snapshot::default().with(routes).unwrap_or_default();
         self.snapshots.send_replace(Some(snapshot));
     }
@@ -132,6 +137,25 @@ async fn a_gateway_waits_for_the_first_snapshot_and_then_follows() {
     gateway.answer(2, vec![]).await;
     fixture.publish(&[]);
     assert_eq!(gateway.next().await.unwrap().removed, ["ns/a"]);
+}
+
+#[tokio::test]
+async fn a_gateway_is_told_who_leads() {
+    let fixture = Fixture::start(Limits::default()).await;
+    fixture.leader.send_replace(Some("10.0.0.1:9090".into()));
+    fixture.publish(&[("ns/a", 80)]);
+    let mut gateway = fixture.connect(hello(&[])).await;
+    assert_eq!(gateway.next().await.unwrap().leader, "10.0.0.1:9090");
+    gateway.answer(1, vec![]).await;
+    fixture.leader.send_replace(None);
+    let second = gateway.next().await.unwrap();
+    assert_eq!(
+        (second.leader.as_str(), second.upserts, second.removed, second.more),
+        ("", vec![], vec![], false)
+    );
+    gateway.answer(2, vec![]).await;
+    fixture.leader.send_replace(Some("10.0.0.2:9090".into()));
+    assert_eq!(gateway.next().await.unwrap().leader, "10.0.0.2:9090");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use crate::object::ObjectId;
 pub struct AgentObject {
     id: ObjectId,
     key: AgentKey,
+    /// Of the Agent's spec, as its source numbers it.
+    generation: i64,
     /// Without endpoints and Service, which come from other objects.
     template: Route,
 }
@@ -45,7 +47,14 @@ impl AgentObject {
         let name = agent.agent_name()?;
         let key = AgentKey::new(namespace, name.as_str())?;
         let template = build_template(&agent.spec.effective())?;
-        Ok(Self { id: ObjectId::new(namespace, name.as_str()), key, template })
+        // A folder of manifests numbers nothing.
+        let generation = agent.metadata.generation.unwrap_or_default();
+        Ok(Self { id: ObjectId::new(namespace, name.as_str()), key, generation, template })
+    }
+
+    /// `metadata.generation`, 0 where there is none.
+    pub(crate) fn generation(&self) -> i64 {
+        self.generation
     }
 
     /// The route, without endpoints and Service.

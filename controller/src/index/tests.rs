@@ -10,9 +10,13 @@ use serde_json::json;
 use super::*;
 
 fn mk_agent(name: &str, port: u16) -> AgentObject {
+    mk_agent_at(name, port, None)
+}
+
+fn mk_agent_at(name: &str, port: u16, generation: Option<i64>) -> AgentObject {
     let agent = json!({
         "apiVersion": "krypton.ai/v1alpha1", "kind": "Agent",
-        "metadata": { "namespace": "ns", "name": name },
+        "metadata": { "namespace": "ns", "name": name, "generation": generation },
         "spec": { "image": "i", "port": port },
     });
     AgentObject::from_agent(&Agent::from_value(agent).unwrap()).unwrap()
@@ -147,6 +151,21 @@ fn a_refused_endpoint_is_told_once() {
     assert_eq!(apply(&mut index, &bad), 0);
     assert_eq!(index.refused().count(), 0);
     assert_eq!(apply(&mut index, &refusing), 1);
+}
+
+#[test]
+fn a_snapshot_tells_the_generation_of_each_agent() {
+    let mut index = mk_synced();
+    index.apply(SourceEvent::Agents(Change::Apply(mk_agent("folder", 80))));
+    index.apply(SourceEvent::Agents(Change::Apply(mk_agent_at("a", 80, Some(1)))));
+    let first = index.commit().unwrap();
+    assert_eq!(first.agent("ns/folder").unwrap().generation, 0);
+    assert_eq!(first.agent("ns/a").unwrap().generation, 1);
+    // Something changed that makes no difference to the route.
+    index.apply(SourceEvent::Agents(Change::Apply(mk_agent_at("a", 80, Some(2)))));
+    let second = index.commit().unwrap();
+    assert_eq!(second.agent("ns/a").unwrap().generation, 2);
+    assert_eq!(second.get("ns/a"), first.get("ns/a"));
 }
 
 /// An edit of the world: what there is afterwards, not what happened.

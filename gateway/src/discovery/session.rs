@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use krypton_discovery::{Rejected, VersionedRoute, wire};
+use krypton_discovery::{AgentKey, Rejected, Version, VersionedRoute, wire};
 
 use crate::metrics::DiscoveryMetrics;
+use crate::report::{Holds, Refusal};
 use crate::route_table::RouteTableWriter;
 
 /// What one stream has brought so far.
@@ -67,21 +68,26 @@ impl Session {
         &mut self,
         response: wire::DeltaRoutesResponse,
         writer: &mut RouteTableWriter,
+        holds: &Holds,
         metrics: &DiscoveryMetrics,
     ) -> Result<wire::DeltaRoutesRequest, ProtocolError> {
-        let wire::DeltaRoutesResponse { nonce, upserts, removed, more } = response;
+        let wire::DeltaRoutesResponse { nonce, upserts, removed, more, leader: _ } = response;
         if nonce <= self.last_nonce {
             return Err(ProtocolError::Nonce { nonce, last: self.last_nonce });
         }
         self.last_nonce = nonce;
 
         let (good, bad) = convert(upserts);
+        let taken: Vec<AgentKey> = good.iter().map(|route| route.key().clone()).collect();
         for name in &removed {
             writer.remove(name);
         }
         for route in good {
             upsert(writer, route, metrics);
         }
+        // After the table has it: whoever is told reads it there.
+        let removed = removed.iter().filter_map(|name| name.parse().ok());
+        holds.note(removed.chain(taken), bad.iter().filter_map(refusal));
         for rejected in &bad {
             log::warn!(resource:% = rejected; "Refused a route; its last good version is kept");
         }
@@ -110,6 +116,12 @@ fn convert(upserts: Vec<wire::RouteResource>) -> (Vec<VersionedRoute>, Vec<Rejec
         }
     }
     (good, bad)
+}
+
+/// What is told of a refusal besides the NACK; nothing where no Agent or no version can be told by it.
+fn refusal(rejected: &Rejected) -> Option<(AgentKey, Refusal)> {
+    let version = Version::try_from(rejected.version.as_slice()).ok()?;
+    Some((rejected.name.parse().ok()?, Refusal { version, reason: rejected.reason.to_string() }))
 }
 
 fn rejected_out(rejected: Rejected) -> wire::RejectedResource {

@@ -1,7 +1,5 @@
 //! The client against a controller whose ends the test holds.
 
-mod controller;
-
 use std::net::SocketAddr;
 
 use krypton_discovery::EndpointPolicy;
@@ -13,7 +11,7 @@ use super::*;
 use crate::readiness::Readiness;
 use crate::route_table::RouteTableHandle;
 use crate::route_table::test_util::mk_resource;
-use controller::{Controller, within};
+use crate::testing::{Controller, within};
 
 /// A client that runs, and what can be seen of it.
 struct Running {
@@ -30,7 +28,7 @@ fn mk_client(controller: SocketAddr) -> (DiscoveryClient, RouteTableHandle, Read
     let config = DiscoveryConfig {
         controller: format!("http://{controller}").parse().unwrap(),
         node_id: "gateway-0".to_owned(),
-        limits: DiscoveryLimits::default(),
+        limits: LinkLimits::default(),
     };
     let condition = readiness.register("table");
     (DiscoveryClient::new(config, writer, DiscoveryMetrics::default(), condition), table, readiness)

@@ -24,6 +24,15 @@ pub struct RouteMetrics {
     pub(super) retries: AtomicU64,
 }
 
+/// How busy one Agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteLoad {
+    /// Calls that run now, without standing streams.
+    pub in_flight: u32,
+    /// Calls that ended since the Agent came into the table, however they did.
+    pub completed: u64,
+}
+
 /// One call that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct CallRecord {
@@ -68,6 +77,15 @@ impl RouteMetrics {
         }
         if call.retries > 0 {
             self.retries.fetch_add(call.retries.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// How busy the Agent is. Costs calls nothing: it is read off what is counted anyway.
+    pub fn load(&self) -> RouteLoad {
+        let running = self.in_flight.load(Ordering::Relaxed);
+        RouteLoad {
+            in_flight: u32::try_from(running.max(0)).unwrap_or(u32::MAX),
+            completed: self.outcomes.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
         }
     }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::snapshot::AgentRoute;
 use crate::testing::mk_route;
 
 /// A gateway that refuses every resource whose port is in `refuses`.
@@ -39,7 +40,7 @@ impl Gateway {
     /// Answers until there is nothing left to send; how many responses it took.
     fn settle(&mut self, session: &mut Session, snapshot: &Snapshot) -> usize {
         let mut responses = 0;
-        while let Some(response) = session.next(snapshot) {
+        while let Some(response) = session.next(snapshot, None) {
             let nonce = response.nonce;
             let rejections = self.take(response);
             session.answer(nonce, &rejections).unwrap();
@@ -54,7 +55,7 @@ fn key(n: usize) -> AgentKey {
 }
 
 fn edit(snapshot: Snapshot, n: usize, port: Option<u16>) -> Snapshot {
-    let route = port.map(|port| mk_route(key(n).as_str(), port));
+    let route = port.map(|port| mk_route(key(n).as_str(), port).into());
     snapshot.with([(key(n), route)]).unwrap_or(snapshot)
 }
 
@@ -66,11 +67,11 @@ fn flat(snapshot: &Snapshot) -> BTreeMap<AgentKey, VersionedRoute> {
 fn the_first_response_comes_even_if_nothing_differs() {
     let snapshot = edit(Snapshot::default(), 1, Some(80));
     let mut session = Session::new([(key(1), mk_route("ns/a1", 80).version())]);
-    let response = session.next(&snapshot).unwrap();
-    assert_eq!(response, Response { nonce: 1, upserts: vec![], removed: vec![], more: false });
-    assert_eq!(session.next(&snapshot), None);
+    let response = session.next(&snapshot, None).unwrap();
+    assert_eq!(response, Response { nonce: 1, upserts: vec![], removed: vec![], more: false, leader: None });
+    assert_eq!(session.next(&snapshot, None), None);
     session.answer(1, &[]).unwrap();
-    assert_eq!(session.next(&snapshot), None);
+    assert_eq!(session.next(&snapshot, None), None);
     assert_eq!(session.complete_generation(), Some(snapshot.generation()));
 }
 
@@ -79,21 +80,41 @@ fn a_reconnect_resends_nothing_and_removes_what_is_gone() {
     let snapshot = edit(edit(Snapshot::default(), 1, Some(80)), 2, Some(80));
     let stale = mk_route("ns/a2", 79).version();
     let held = [(key(1), mk_route("ns/a1", 80).version()), (key(2), stale), (key(3), stale)];
-    let response = Session::new(held).next(&snapshot).unwrap();
+    let response = Session::new(held).next(&snapshot, None).unwrap();
     assert_eq!(response.upserts, [mk_route("ns/a2", 80)]);
     assert_eq!(response.removed, [key(3)]);
+}
+
+#[test]
+fn another_leader_is_told_though_no_route_changed_and_a_generation_alone_is_not() {
+    let snapshot = edit(Snapshot::default(), 1, Some(80));
+    let mut session = Session::new([(key(1), mk_route("ns/a1", 80).version())]);
+    let mut told = |snapshot: &Snapshot, leader| {
+        let response = session.next(snapshot, leader)?;
+        session.answer(response.nonce, &[]).unwrap();
+        assert_eq!((response.upserts, response.removed, response.more), (vec![], vec![], false));
+        Some(response.leader)
+    };
+    assert_eq!(told(&snapshot, Some("a:1")), Some(Some("a:1".into())));
+    assert_eq!(told(&snapshot, Some("a:1")), None);
+    assert_eq!(told(&snapshot, Some("b:1")), Some(Some("b:1".into())));
+    assert_eq!(told(&snapshot, None), Some(None));
+
+    let route = mk_route("ns/a1", 80);
+    let next = snapshot.with([(key(1), Some(AgentRoute { route, generation: 2 }))]).unwrap();
+    assert_eq!(told(&next, None), None);
 }
 
 #[test]
 fn only_one_response_is_outstanding_and_a_slow_gateway_skips_what_was_between() {
     let first = edit(Snapshot::default(), 1, Some(80));
     let mut session = Session::new([]);
-    assert!(session.next(&first).is_some());
+    assert!(session.next(&first, None).is_some());
     let second = edit(first, 1, Some(81));
-    assert_eq!(session.next(&second), None);
+    assert_eq!(session.next(&second, None), None);
     let third = edit(second, 1, Some(82));
     session.answer(1, &[]).unwrap();
-    assert_eq!(session.next(&third).unwrap().upserts, [mk_route("ns/a1", 82)]);
+    assert_eq!(session.next(&third, None).unwrap().upserts, [mk_route("ns/a1", 82)]);
 }
 
 #[test]
@@ -107,10 +128,10 @@ fn what_was_refused_is_sent_again_only_when_it_changes_or_after_a_reconnect() {
     assert_eq!(gateway.settle(&mut session, &bad), 1);
     assert_eq!(gateway.held[&key(1)], mk_route("ns/a1", 80));
     assert_eq!(session.rejected().collect::<Vec<_>>(), [(&key(1), "port")]);
-    assert_eq!(session.next(&edit(bad.clone(), 2, Some(80))).unwrap().upserts, [mk_route("ns/a2", 80)]);
+    assert_eq!(session.next(&edit(bad.clone(), 2, Some(80)), None).unwrap().upserts, [mk_route("ns/a2", 80)]);
 
     let mut again = Session::new(gateway.versions());
-    assert_eq!(again.next(&bad).unwrap().upserts, [mk_route("ns/a1", 81)]);
+    assert_eq!(again.next(&bad, None).unwrap().upserts, [mk_route("ns/a1", 81)]);
 
     let mut session = Session::new(gateway.versions());
     gateway.settle(&mut session, &bad);
@@ -124,7 +145,7 @@ fn a_wrong_answer_is_a_protocol_error() {
     let snapshot = edit(Snapshot::default(), 1, Some(80));
     let mut session = Session::new([]);
     assert_eq!(session.answer(1, &[]), Err(ProtocolError::Nonce { got: 1, expected: None }));
-    session.next(&snapshot).unwrap();
+    session.next(&snapshot, None).unwrap();
     assert_eq!(session.answer(7, &[]), Err(ProtocolError::Nonce { got: 7, expected: Some(1) }));
     let other = Rejection { key: "ns/other".parse().unwrap(), reason: String::new() };
     assert_eq!(session.answer(1, &[other]), Err(ProtocolError::NotSent("ns/other".parse().unwrap())));
@@ -132,11 +153,11 @@ fn a_wrong_answer_is_a_protocol_error() {
 
 #[test]
 fn responses_are_bounded_in_number_and_size() {
-    let many = (0..5_000).map(|n| (key(n), Some(mk_route(key(n).as_str(), 80))));
+    let many = (0..5_000).map(|n| (key(n), Some(mk_route(key(n).as_str(), 80).into())));
     let snapshot = Snapshot::default().with(many).unwrap();
     let mut gateway = Gateway::default();
     let mut session = Session::new([]);
-    let first = session.next(&snapshot).unwrap();
+    let first = session.next(&snapshot, None).unwrap();
     assert_eq!((first.upserts.len(), first.more), (MAX_CHANGES, true));
     let rejections = gateway.take(first);
     session.answer(1, &rejections).unwrap();
@@ -144,13 +165,14 @@ fn responses_are_bounded_in_number_and_size() {
     assert_eq!(gateway.settle(&mut session, &snapshot), 2);
     assert_eq!(gateway.held, flat(&snapshot));
 
-    let large = (0..40).map(|n| (key(n), Some(mk_large(n))));
+    let large = (0..40).map(|n| (key(n), Some(mk_large(n).into())));
     let snapshot = Snapshot::default().with(large).unwrap();
     let mut session = Session::new([]);
     let mut responses = 0;
-    while let Some(response) = session.next(&snapshot) {
+    while let Some(response) = session.next(&snapshot, None) {
         let upserts = response.upserts.iter().map(Into::into).collect();
-        let message = wire::DeltaRoutesResponse { nonce: 1, upserts, removed: vec![], more: response.more };
+        let message =
+            wire::DeltaRoutesResponse { nonce: 1, upserts, more: response.more, ..Default::default() };
         assert!(message.encoded_len() <= MAX_RESPONSE_BYTES, "{}", message.encoded_len());
         session.answer(response.nonce, &[]).unwrap();
         responses += 1;
@@ -207,7 +229,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Edit(n, port) => snapshot = edit(snapshot, n, port),
-                Step::Respond => wire = session.next(&snapshot).or(wire),
+                Step::Respond => wire = session.next(&snapshot, None).or(wire),
                 Step::Answer => if let Some(response) = wire.take() {
                     let nonce = response.nonce;
                     let rejections = gateway.take(response);

@@ -65,6 +65,7 @@ pub(super) struct Problem {
 }
 
 /// What became of one object.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and only from one function to the next")]
 enum Outcome {
     Good(ManifestObject),
     Ignored(String),

@@ -11,6 +11,7 @@ use crate::route_table::test_util::mk_resource;
 struct Gateway {
     writer: RouteTableWriter,
     session: Session,
+    holds: Holds,
     metrics: DiscoveryMetrics,
 }
 
@@ -19,6 +20,7 @@ impl Gateway {
         Self {
             writer: RouteTableWriter::new(EndpointPolicy::default()),
             session: Session::default(),
+            holds: Holds::default(),
             metrics: DiscoveryMetrics::default(),
         }
     }
@@ -27,7 +29,7 @@ impl Gateway {
         &mut self,
         response: wire::DeltaRoutesResponse,
     ) -> Result<wire::DeltaRoutesRequest, ProtocolError> {
-        self.session.apply(response, &mut self.writer, &self.metrics)
+        self.session.apply(response, &mut self.writer, &self.holds, &self.metrics)
     }
 
     fn port(&self, key: &str) -> Option<u16> {
@@ -50,7 +52,7 @@ fn mk_bad(key: &str) -> wire::RouteResource {
 
 fn mk_response(nonce: u64, upserts: Vec<wire::RouteResource>, removed: &[&str]) -> wire::DeltaRoutesResponse {
     let removed = removed.iter().map(ToString::to_string).collect();
-    wire::DeltaRoutesResponse { nonce, upserts, removed, more: false }
+    wire::DeltaRoutesResponse { nonce, upserts, removed, ..Default::default() }
 }
 
 #[test]

@@ -15,7 +15,7 @@ const STABLE: Duration = Duration::from_secs(1);
 /// Pauses that double, each somewhere in its upper half, so that the gateways of one controller do not all come
 /// back in the same moment.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
     rng: fastrand::Rng,
 }
@@ -29,9 +29,9 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The pause after a stream that served a whole table for this long, `None` where it never had one. It begins
-    /// anew after one that was of use.
-    pub(super) fn next(&mut self, served: Option<Duration>) -> Duration {
+    /// The pause after a stream that was of use for this long, `None` where it never was. It begins
+    /// anew after one that was so for a while.
+    pub(crate) fn next(&mut self, served: Option<Duration>) -> Duration {
         if served.is_some_and(|served| served >= STABLE) {
             self.next = FIRST;
         }
