@@ -104,6 +104,12 @@ async fn several_gateways_follow_one_controller() {
         listed.as_array().unwrap().iter().map(|gateway| gateway["node"].as_str().unwrap()).collect();
     nodes.sort_unstable();
     assert_eq!(nodes, ["gateway-1", "gateway-2", "gateway-3"]);
+    // The only controller leads, and hears from each what it holds.
+    metric_becomes(controller.admin, "krypton_controller_report_members", 3.0).await;
+    let listed = get(controller.admin, "/debug/gateways").await.unwrap().json();
+    for gateway in listed.as_array().unwrap() {
+        assert_eq!(gateway["report"]["held"], 1, "{gateway}");
+    }
 
     manifests.put("echo.yaml", agent("echo", "protocol: http", &[second.http]));
     for gateway in &gateways {
