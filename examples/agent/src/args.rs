@@ -21,6 +21,9 @@ pub struct Args {
     /// Default: the host's name, which in a cluster is the pod's.
     #[arg(long, value_parser = header_text)]
     pub name: Option<String>,
+    /// What the header x-agent-version of every answer says. Not sent when unset.
+    #[arg(long, env = "AGENT_VERSION", value_parser = header_text)]
+    pub agent_version: Option<String>,
     /// Serve MCP without sessions, as an agent with several pods must where nothing keeps a session on its pod.
     #[arg(long)]
     pub mcp_stateless: bool,
@@ -44,6 +47,7 @@ impl Args {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             port: 0,
             name: Some(name.to_owned()),
+            agent_version: None,
             mcp_stateless: false,
             pace: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
@@ -107,6 +111,7 @@ mod tests {
         for (flag, bad) in [
             ("--name", "a\nb"),
             ("--name", ""),
+            ("--agent-version", "1\n"),
             ("--pace", "5"),
             ("--drain-timeout", "1 s"),
             ("--max-connections", "0"),

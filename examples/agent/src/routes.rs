@@ -15,6 +15,7 @@ use crate::{Args, a2a, echo, mcp, stream, websocket};
 
 const AGENT_NAME: HeaderName = HeaderName::from_static("x-agent-name");
 const AGENT_PID: HeaderName = HeaderName::from_static("x-agent-pid");
+const AGENT_VERSION: HeaderName = HeaderName::from_static("x-agent-version");
 
 /// One instance: what its calls share.
 pub(crate) struct Agent {
@@ -47,10 +48,12 @@ impl Agent {
     /// `drain` is cancelled when the instance is to stop; `sessions` ends its MCP sessions.
     pub(crate) fn new(args: &Args, drain: CancellationToken, sessions: CancellationToken) -> Self {
         let name = args.instance_name();
-        let identity = HeaderMap::from_iter([
-            (AGENT_NAME, HeaderValue::from_str(&name).expect("checked when the arguments were parsed")),
+        let text = |text: &str| HeaderValue::from_str(text).expect("checked when the arguments were parsed");
+        let mut identity = HeaderMap::from_iter([
+            (AGENT_NAME, text(&name)),
             (AGENT_PID, HeaderValue::from(std::process::id())),
         ]);
+        identity.extend(args.agent_version.iter().map(|version| (AGENT_VERSION, text(version))));
         Self {
             mcp: mcp::service(&name, args.mcp_stateless, sessions),
             name,

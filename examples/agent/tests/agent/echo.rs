@@ -2,9 +2,10 @@
 
 use axum::body::Body;
 use http::Method;
+use krypton_example_agent::Args;
 use serde_json::json;
 
-use crate::client::{Client, bytes, json, raw, start};
+use crate::client::{Client, bytes, json, raw, start, start_with};
 
 #[tokio::test]
 async fn the_report_loses_nothing_of_the_head() {
@@ -95,6 +96,10 @@ async fn an_answer_tells_its_instance_and_its_connection() {
 
     let card = client.get("/.well-known/agent-card.json").await;
     assert_eq!(card.headers()["x-agent-name"], "tester", "on answers of the protocols too");
+    assert!(!card.headers().contains_key("x-agent-version"), "nobody gave it one");
+
+    let second = start_with(Args { agent_version: Some("2".to_owned()), ..Args::local("tester") }).await;
+    assert_eq!(Client::new(&second).get("/x").await.headers()["x-agent-version"], "2");
 }
 
 #[tokio::test]
