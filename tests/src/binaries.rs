@@ -1,11 +1,11 @@
-//! The programs of a Kubernetes control plane: found, or built once from source.
+//! The programs of a Kubernetes control plane and of a node: found, or built once from source.
 //!
 //! Owns: the version, the cache folder outside the checkout, and the Go build that fills it. Nobody publishes these
 //! programs for every machine, but their sources come through the ordinary Go module proxy.
 //!
 //! Flow: [`Kubernetes::find`] looks in `KUBEBUILDER_ASSETS` when that is set and in the cache; [`Kubernetes::prepare`]
 //! builds what is missing there, one program at a time, each put in place by a rename, so that a build that was cut
-//! off is never taken for a whole one.
+//! off is never taken for a whole one. [`NodePrograms`] does the same for what only a node needs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -50,6 +50,15 @@ const KUBECTL: Recipe = Recipe { name: "kubectl", package: "k8s.io/kubernetes/cm
 
 const RECIPES: [Recipe; 4] = [ETCD, APISERVER, CONTROLLER_MANAGER, KUBECTL];
 
+const KUBELET: Recipe =
+    Recipe { name: "kubelet", package: "k8s.io/kubernetes/cmd/kubelet", in_assets: false };
+const PROXY: Recipe =
+    Recipe { name: "kube-proxy", package: "k8s.io/kubernetes/cmd/kube-proxy", in_assets: false };
+const SCHEDULER: Recipe =
+    Recipe { name: "kube-scheduler", package: "k8s.io/kubernetes/cmd/kube-scheduler", in_assets: false };
+
+const NODE_RECIPES: [Recipe; 3] = [KUBELET, PROXY, SCHEDULER];
+
 /// Where the programs are; all of them exist.
 #[derive(Clone, Debug)]
 pub struct Kubernetes {
@@ -61,6 +70,17 @@ pub struct Kubernetes {
     pub controller_manager: PathBuf,
     /// The user's tool.
     pub kubectl: PathBuf,
+}
+
+/// Where the programs that a node needs beside [`Kubernetes`] are; all of them exist.
+#[derive(Clone, Debug)]
+pub struct NodePrograms {
+    /// Runs the pods of a node.
+    pub kubelet: PathBuf,
+    /// Makes ClusterIPs work.
+    pub proxy: PathBuf,
+    /// Gives pods to nodes.
+    pub scheduler: PathBuf,
 }
 
 // === impl Kubernetes ===
@@ -84,15 +104,7 @@ impl Kubernetes {
     /// # Errors
     /// When Go is missing or the build fails.
     pub async fn prepare() -> Result<Self> {
-        let mut missing = Vec::new();
-        for recipe in &RECIPES {
-            if !locate(recipe)?.is_file() {
-                missing.push(recipe);
-            }
-        }
-        if !missing.is_empty() {
-            build(&missing).await?;
-        }
+        build_missing(&RECIPES).await?;
         Self::find()
     }
 
@@ -101,13 +113,7 @@ impl Kubernetes {
     /// # Errors
     /// Says what is missing.
     pub fn can_prepare() -> Result<()> {
-        let Err(missing) = Self::find() else { return Ok(()) };
-        let go = std::process::Command::new("go").arg("version").stdout(Stdio::null()).status();
-        ensure!(
-            go.is_ok_and(|status| status.success()),
-            "the Kubernetes programs are not there ({missing}), and Go, which builds them, is not either: https://go.dev/doc/install"
-        );
-        Ok(())
+        Self::find().map_or_else(|missing| can_build(&missing), |_| Ok(()))
     }
 
     /// Deletes what was built.
@@ -123,6 +129,54 @@ impl Kubernetes {
             _ => Ok(()),
         }
     }
+}
+
+// === impl NodePrograms ===
+
+impl NodePrograms {
+    /// As [`Kubernetes::find`].
+    ///
+    /// # Errors
+    /// Names the first one that is missing.
+    pub fn find() -> Result<Self> {
+        Ok(Self { kubelet: existing(&KUBELET)?, proxy: existing(&PROXY)?, scheduler: existing(&SCHEDULER)? })
+    }
+
+    /// As [`Kubernetes::prepare`].
+    ///
+    /// # Errors
+    /// When Go is missing or the build fails.
+    pub async fn prepare() -> Result<Self> {
+        build_missing(&NODE_RECIPES).await?;
+        Self::find()
+    }
+
+    /// As [`Kubernetes::can_prepare`].
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn can_prepare() -> Result<()> {
+        Self::find().map_or_else(|missing| can_build(&missing), |_| Ok(()))
+    }
+}
+
+fn can_build(missing: &anyhow::Error) -> Result<()> {
+    let go = std::process::Command::new("go").arg("version").stdout(Stdio::null()).status();
+    ensure!(
+        go.is_ok_and(|status| status.success()),
+        "the Kubernetes programs are not there ({missing}), and Go, which builds them, is not either: https://go.dev/doc/install"
+    );
+    Ok(())
+}
+
+async fn build_missing(recipes: &[Recipe]) -> Result<()> {
+    let mut missing = Vec::new();
+    for recipe in recipes {
+        if !locate(recipe)?.is_file() {
+            missing.push(recipe);
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { build(&missing).await }
 }
 
 fn existing(recipe: &Recipe) -> Result<PathBuf> {
@@ -253,7 +307,7 @@ mod tests {
     #[test]
     fn each_program_is_a_tool_of_the_go_module() {
         let module = fs::read_to_string(Path::new(MODULE).join("go.mod")).unwrap();
-        for recipe in &RECIPES {
+        for recipe in RECIPES.iter().chain(&NODE_RECIPES) {
             assert!(module.contains(&format!("\t{}\n", recipe.package)), "{}", recipe.package);
         }
     }

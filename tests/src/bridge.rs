@@ -30,25 +30,15 @@ impl Bridge {
     /// Makes one that no other test has.
     ///
     /// # Errors
-    /// Without root or `ip` (iproute2), or when 253 bridges exist.
+    /// Without root or `ip` (iproute2), or when 253 interfaces of ours exist.
     pub fn create() -> Result<Self> {
-        let run = RunDir::of_this_process()?;
-        for number in NUMBERS {
-            let name = name(number);
-            let record = run.record(&Resource::Bridge(name.clone()))?;
-            // Making the interface is what claims the number: the kernel refuses a second one of that name.
-            match ip(&["link", "add", &name, "type", "bridge"]) {
-                Ok(()) => {}
-                Err(error) if error.to_string().contains("File exists") => continue,
-                Err(error) => return Err(error),
-            }
-            let bridge = Self { number, _record: record };
-            let own = format!("{}/24", bridge.address(OWN_HOST));
-            ip(&["address", "add", &own, "dev", &name])?;
-            ip(&["link", "set", &name, "up"])?;
-            return Ok(bridge);
-        }
-        bail!("{} bridges called krypton<n> exist already", NUMBERS.len())
+        let add = |name: &str| ip(&["link", "add", name, "type", "bridge"]);
+        let (number, record) = claim(RunDir::of_this_process()?, add)?;
+        let bridge = Self { number, _record: record };
+        let own = format!("{}/24", bridge.address(OWN_HOST));
+        ip(&["address", "add", &own, "dev", &name(number)])?;
+        ip(&["link", "set", &name(number), "up"])?;
+        Ok(bridge)
     }
 
     /// The address with that last byte; whether it exists is not asked.
@@ -96,16 +86,37 @@ impl Drop for Bridge {
     }
 }
 
-/// Deletes a bridge of ours by name, if it exists.
-pub(crate) fn delete_interface(name: &str) {
-    ip(&["link", "delete", name, "type", "bridge"]).ok();
+/// Makes the first interface `krypton<n>` that nobody has, by `add`, which is given its name.
+pub(crate) fn claim(run: &RunDir, add: impl Fn(&str) -> Result<()>) -> Result<(u8, Record)> {
+    for number in NUMBERS {
+        let name = name(number);
+        let resource = Resource::Interface(name.clone());
+        // A second record of what this run has already would take the first one away with it.
+        if run.holds(&resource) {
+            continue;
+        }
+        let record = run.record(&resource)?;
+        // Making the interface is what claims the number: the kernel refuses a second one of that name.
+        match add(&name) {
+            Ok(()) => return Ok((number, record)),
+            Err(error) if error.to_string().contains("File exists") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bail!("{} interfaces called krypton<n> exist already", NUMBERS.len())
 }
 
-fn name(number: u8) -> String {
+/// Deletes an interface of ours by name, if it exists.
+pub(crate) fn delete_interface(name: &str) {
+    ip(&["link", "delete", name]).ok();
+}
+
+pub(crate) fn name(number: u8) -> String {
     format!("krypton{number}")
 }
 
-fn ip(args: &[&str]) -> Result<()> {
+/// Runs `ip`; an error carries what it said.
+pub(crate) fn ip(args: &[&str]) -> Result<()> {
     let output =
         Command::new("ip").args(args).stdin(Stdio::null()).output().context("cannot run ip (iproute2)")?;
     ensure!(
@@ -115,4 +126,29 @@ fn ip(args: &[&str]) -> Result<()> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn a_second_claim_leaves_the_record_of_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDir::create(root.path(), "run").unwrap();
+        // What the kernel has: one of somebody else.
+        let names = RefCell::new(vec![name(2)]);
+        let add = |name: &str| {
+            ensure!(!names.borrow().iter().any(|taken| taken == name), "File exists");
+            names.borrow_mut().push(name.to_owned());
+            Ok(())
+        };
+        let (first, _first) = claim(&run, add).unwrap();
+        let (second, _second) = claim(&run, add).unwrap();
+        assert_eq!((first, second), (3, 4));
+        let recorded = [2, 3, 4].map(|number| run.holds(&Resource::Interface(name(number))));
+        assert_eq!(recorded, [false, true, true]);
+    }
 }

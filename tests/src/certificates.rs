@@ -5,7 +5,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// The file that signs the others, in the folder of a control plane.
+pub(crate) const CA: &str = "ca.crt";
 
 /// Files of one control plane, all PEM.
 #[derive(Debug)]
@@ -15,6 +21,9 @@ pub(crate) struct Credentials {
     /// The API server's certificate and key.
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+    /// By which the API server shows a kubelet who it is.
+    pub(crate) kubelet_certificate: PathBuf,
+    pub(crate) kubelet_key: PathBuf,
     /// Sign and check the tokens of service accounts.
     pub(crate) token_key: PathBuf,
     pub(crate) token_public_key: PathBuf,
@@ -31,13 +40,22 @@ impl Credentials {
 
         let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &Issuer::new(ca_params, ca_key))?;
+        let issuer = Issuer::new(ca_params, ca_key);
+        let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+
+        let kubelet_key = KeyPair::generate()?;
+        let mut client = CertificateParams::new(Vec::new())?;
+        client.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let client = client.signed_by(&kubelet_key, &issuer)?;
 
         let token_key = KeyPair::generate()?;
         Ok(Self {
-            ca: write(folder, "ca.crt", &ca.pem())?,
+            ca: write(folder, CA, &ca.pem())?,
             certificate: write(folder, "apiserver.crt", &certificate.pem())?,
             key: write(folder, "apiserver.key", &key.serialize_pem())?,
+            kubelet_certificate: write(folder, "kubelet-client.crt", &client.pem())?,
+            kubelet_key: write(folder, "kubelet-client.key", &kubelet_key.serialize_pem())?,
             token_key: write(folder, "token.key", &token_key.serialize_pem())?,
             token_public_key: write(folder, "token.pub", &token_key.public_key_pem())?,
         })

@@ -4,6 +4,7 @@
 //! what the command's processes left. A signal ends the command first and takes the same way out.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::binaries::{KUBERNETES_VERSION, Kubernetes};
+use crate::binaries::{KUBERNETES_VERSION, Kubernetes, NodePrograms};
 use crate::bridge::Bridge;
-use crate::cluster::{Cluster, TESTBED_ENV};
+use crate::cluster::{Cluster, TESTBED_ENV, TESTBED_NODE_ENV};
 use crate::control_plane::{ControlPlane, KUBECONFIG};
+use crate::node::Node;
 use crate::process::{Lifetime, Program, Running};
 use crate::state::{self, RunDir};
 
@@ -39,13 +41,20 @@ pub struct Cli {
 enum Action {
     /// Run a command with a control plane of its own (KRYPTON_TESTBED and KUBECONFIG name its kubeconfig)
     Run {
+        /// Start another one, with a node that runs pods (KRYPTON_TESTBED_NODE and KUBECONFIG name that one's)
+        #[arg(long)]
+        node: bool,
         /// The command and its arguments
         #[arg(trailing_var_arg = true, required = true)]
         command: Vec<String>,
     },
     /// Start a control plane and leave it running
-    Up,
-    /// End the control plane that `up` started
+    Up {
+        /// Start one that has a node which runs pods
+        #[arg(long)]
+        node: bool,
+    },
+    /// End what `up` started
     Down,
     /// As `down`; also delete the Kubernetes programs that were built
     Clean,
@@ -56,11 +65,19 @@ enum Action {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
 enum Tier {
     Cluster,
     /// Needs all that `cluster` does.
     Bridge,
+    /// Needs all that `bridge` does.
+    Node,
+}
+
+/// What a command stands on; dropping it ends all of it.
+struct Ground {
+    node: Option<Node>,
+    control_plane: ControlPlane,
 }
 
 /// What ends a run before its command does.
@@ -82,47 +99,63 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn act(action: Action) -> Result<ExitCode> {
     state::sweep().await?;
     match action {
-        Action::Run { command } => run_command(&command).await,
-        Action::Up => up().await,
+        Action::Run { node, command } => run_command(&command, node).await,
+        Action::Up { node } => up(node).await,
         Action::Down => down().await,
         Action::Clean => {
             let done = down().await;
             Kubernetes::delete_built()?;
             done
         }
-        Action::Can { tier } => can(tier),
+        Action::Can { tier } => can(tier).await,
     }
 }
 
-async fn run_command(command: &[String]) -> Result<ExitCode> {
+async fn run_command(command: &[String], node: bool) -> Result<ExitCode> {
     let run = RunDir::of_this_process()?;
     let mut signals = Signals::new()?;
     let started = tokio::select! {
-        started = start(command, run) => started?,
+        started = start(command, node, run) => started?,
         () = signals.recv() => return interrupted(run).await,
     };
-    let (mut control_plane, mut running) = started;
+    let (mut ground, mut running) = started;
     let status = tokio::select! {
-        status = wait_for_end(&mut running, &mut control_plane) => status,
+        status = wait_for_end(&mut running, &mut ground) => status,
         () = signals.recv() => Ok(INTERRUPTED),
     };
     // The command's processes must be dead before the sweep asks whose bridges are left over.
     running.end(END_DEADLINE).await?;
-    drop(control_plane);
+    drop(ground);
     state::sweep().await?;
     run.clear().await?;
     Ok(ExitCode::from(status?))
 }
 
 /// Dropping this at any point ends what it started.
-async fn start(command: &[String], run: &RunDir) -> Result<(ControlPlane, Running)> {
+async fn start(command: &[String], node: bool, run: &RunDir) -> Result<(Ground, Running)> {
     let kubernetes = Kubernetes::prepare().await?;
-    let control_plane = ControlPlane::start_in(run.path(), run, kubernetes, Lifetime::Tied).await?;
+    let control_plane = ControlPlane::start_in(run.path(), run, kubernetes.clone(), Lifetime::Tied);
+    let ground = if node {
+        let programs = NodePrograms::prepare().await?;
+        // A folder of its own for the second control plane.
+        let folder = run.path().join("n");
+        std::fs::create_dir_all(&folder)?;
+        let node = Box::pin(Node::start_in(&folder, run, (kubernetes, programs), Lifetime::Tied));
+        let (control_plane, node) = tokio::try_join!(control_plane, node)?;
+        Ground { control_plane, node: Some(node) }
+    } else {
+        Ground { control_plane: control_plane.await?, node: None }
+    };
     let (path, args) = command.split_first().context("no command")?;
-    let kubeconfig = control_plane.kubeconfig();
+    let mut program = Program::new(path, path).args(args).env(TESTBED_ENV, ground.control_plane.kubeconfig());
+    if let Some(node) = &ground.node {
+        program = program.env(TESTBED_NODE_ENV, node.kubeconfig());
+    }
+    // What kubectl keeps of this cluster goes with it.
     let program =
-        Program::new(path, path).args(args).env(TESTBED_ENV, kubeconfig).env("KUBECONFIG", kubeconfig);
-    Ok((control_plane, program.start_in_the_open(run)?))
+        program.env("KUBECONFIG", ground.kubeconfig()).env("KUBECACHEDIR", run.path().join("kubectl-cache"));
+    let running = program.start_in_the_open(run)?;
+    Ok((ground, running))
 }
 
 async fn interrupted(run: &RunDir) -> Result<ExitCode> {
@@ -131,64 +164,98 @@ async fn interrupted(run: &RunDir) -> Result<ExitCode> {
 }
 
 /// Waits for the command; when a program of the control plane dies under it, that is what gets told.
-async fn wait_for_end(running: &mut Running, control_plane: &mut ControlPlane) -> Result<u8> {
+async fn wait_for_end(running: &mut Running, ground: &mut Ground) -> Result<u8> {
     loop {
         if let Some(status) = running.exit_status()? {
             // A command that a signal ended has no code of its own.
             return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
         }
-        if let Some(program) = control_plane.ended()? {
+        if let Some(program) = ground.ended()? {
             bail!("{program} ended while the command was running");
         }
         tokio::time::sleep(LOOK_PERIOD).await;
     }
 }
 
-async fn up() -> Result<ExitCode> {
-    let run = RunDir::of_the_standing_cluster()?;
+async fn up(node: bool) -> Result<ExitCode> {
+    let run = standing(node)?;
     let kubeconfig = run.path().join(KUBECONFIG);
     if kubeconfig.is_file() && Cluster::connect(&kubeconfig).await?.readyz().await.is_ok() {
         eprintln!("It runs already.");
     } else {
         // What is left of one that did not come up or did not survive.
         run.clear().await?;
-        let run = RunDir::of_the_standing_cluster()?;
+        let run = standing(node)?;
         let mut signals = Signals::new()?;
-        let control_plane = tokio::select! {
-            started = start_standing(&run) => started?,
+        tokio::select! {
+            started = start_standing(node, &run) => started?,
             () = signals.recv() => return interrupted(&run).await,
-        };
-        control_plane.leave_running();
+        }
     }
     eprintln!("Kubernetes v{KUBERNETES_VERSION} is running; `make cluster-down` ends it. To use it:");
     writeln!(std::io::stdout(), "export KUBECONFIG={}", kubeconfig.display())?;
-    eprintln!("To run single tests on it: export {TESTBED_ENV}={}", kubeconfig.display());
+    let variable = if node { TESTBED_NODE_ENV } else { TESTBED_ENV };
+    eprintln!("To run single tests on it: export {variable}={}", kubeconfig.display());
     Ok(ExitCode::SUCCESS)
 }
 
-async fn start_standing(run: &RunDir) -> Result<ControlPlane> {
+fn standing(node: bool) -> Result<RunDir> {
+    if node { RunDir::of_the_standing_node() } else { RunDir::of_the_standing_cluster() }
+}
+
+async fn start_standing(node: bool, run: &RunDir) -> Result<()> {
     let kubernetes = Kubernetes::prepare().await?;
-    ControlPlane::start_in(run.path(), run, kubernetes, Lifetime::Detached).await
+    if node {
+        let programs = NodePrograms::prepare().await?;
+        let node = Node::start_in(run.path(), run, (kubernetes, programs), Lifetime::Detached);
+        Box::pin(node).await?.leave_running();
+    } else {
+        ControlPlane::start_in(run.path(), run, kubernetes, Lifetime::Detached).await?.leave_running();
+    }
+    Ok(())
 }
 
 async fn down() -> Result<ExitCode> {
-    let run = RunDir::of_the_standing_cluster()?;
-    if run.running().is_empty() {
+    let runs = [standing(false)?, standing(true)?];
+    if runs.iter().all(|run| run.running().is_empty()) {
         eprintln!("No cluster is running.");
     }
-    run.clear().await?;
+    for run in runs {
+        run.clear().await?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn can(tier: Tier) -> Result<ExitCode> {
+async fn can(tier: Tier) -> Result<ExitCode> {
     let setpriv = std::process::Command::new("setpriv").arg("--version").stdout(Stdio::null()).status();
     ensure!(setpriv.is_ok_and(|status| status.success()), "setpriv is not there: install util-linux");
     Kubernetes::can_prepare()?;
-    if let Tier::Bridge = tier {
+    if tier >= Tier::Bridge {
         // Trying is the only sure answer: root in a container may lack the capability.
         Bridge::create().context("root is needed to make a network bridge")?;
     }
+    if tier == Tier::Node {
+        Node::can_start().await?;
+    }
+    RunDir::of_this_process()?.clear().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+// === impl Ground ===
+
+impl Ground {
+    /// What a person wants to look at: with a node, that.
+    fn kubeconfig(&self) -> &Path {
+        self.node.as_ref().map_or(self.control_plane.kubeconfig(), Node::kubeconfig)
+    }
+
+    /// The name of a program that ended by itself, if one did.
+    fn ended(&mut self) -> Result<Option<&'static str>> {
+        match self.node.as_mut().map(Node::ended).transpose()?.flatten() {
+            None => self.control_plane.ended(),
+            ended => Ok(ended),
+        }
+    }
 }
 
 // === impl Signals ===

@@ -27,7 +27,10 @@ mod pods;
 /// Names the kubeconfig of the control plane that the tests of a run share.
 pub const TESTBED_ENV: &str = "KRYPTON_TESTBED";
 
-/// The one node on record; there is no kubelet behind it.
+/// Names the kubeconfig of the one that has a real node.
+pub const TESTBED_NODE_ENV: &str = "KRYPTON_TESTBED_NODE";
+
+/// The one node on record where there is no real one; no kubelet is behind it.
 pub(crate) const NODE: &str = "testbed";
 
 /// The controllers of Kubernetes react within milliseconds; this is for a machine that is busy with other tests.
@@ -56,6 +59,21 @@ pub async fn shared() -> Result<Cluster> {
             "{TESTBED_ENV} is not set. Run the tests by `make test`, or one by \
              `cargo run -p krypton-e2e -- run -- cargo test -p krypton-e2e --features cluster NAME`, \
              or start a control plane by `make cluster` and do what it says"
+        )
+    })?;
+    Cluster::connect(Path::new(&kubeconfig)).await
+}
+
+/// The control plane with a real node that all tests of this run share.
+///
+/// # Errors
+/// As [`shared`].
+pub async fn shared_with_node() -> Result<Cluster> {
+    let kubeconfig = std::env::var_os(TESTBED_NODE_ENV).with_context(|| {
+        format!(
+            "{TESTBED_NODE_ENV} is not set. Run the tests by `make test`, or one by \
+             `cargo run -p krypton-e2e -- run --node -- cargo test -p krypton-e2e --features node NAME`, \
+             or start a node by `make cluster NODE=1` and do what it says"
         )
     })?;
     Cluster::connect(Path::new(&kubeconfig)).await
@@ -102,6 +120,8 @@ impl Cluster {
     pub async fn kubectl(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = Command::new(Kubernetes::find()?.kubectl)
             .env("KUBECONFIG", &self.kubeconfig)
+            // Beside it, so that it goes with it.
+            .env("KUBECACHEDIR", self.kubeconfig.with_file_name("kubectl-cache"))
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -203,10 +223,12 @@ impl Namespace {
     }
 
     async fn delete(&self) -> Result<()> {
-        // Without a kubelet nobody confirms the end of a pod, and the namespace would wait for it for ever.
+        // Without a kubelet nobody confirms the end of a pod, and the namespace would wait for it for ever. A real one
+        // is left to end its pods in order: deleting them by force would leave their containers for a while.
         let pods: Api<core::Pod> = self.api();
         let at_once = DeleteParams::default().grace_period(0);
-        pods.delete_collection(&at_once, &ListParams::default()).await?;
+        let unattended = ListParams::default().fields(&format!("spec.nodeName={NODE}"));
+        pods.delete_collection(&at_once, &unattended).await?;
         let namespaces: Api<core::Namespace> = Api::all(self.cluster.client());
         namespaces.delete(&self.name, &DeleteParams::default()).await?;
         Ok(())

@@ -1,12 +1,13 @@
-//! A real Kubernetes control plane without nodes: etcd, kube-apiserver, kube-controller-manager.
+//! A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager.
 //!
 //! Owns: their flags, credentials, port and data, and their end. It never runs pods: what a kubelet would report, a test
-//! writes itself ([`crate::cluster::Namespace::add_pod`]), and the real controllers turn it into endpoint slices.
+//! writes itself ([`crate::cluster::Namespace::add_pod`]), and the real controllers turn it into endpoint slices. That
+//! of a real node ([`crate::node`]) has no such made-up node, and listens where the node's programs reach it.
 //!
 //! Most tests share one per run ([`crate::cluster::shared`]). A test that stops the API server or compacts its history
 //! starts its own by [`ControlPlane::start`].
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::binaries::Kubernetes;
 use crate::certificates::{self, Credentials};
 use crate::cluster::Cluster;
 use crate::etcd::Etcd;
+use crate::node::network::Network;
 use crate::process::{Lifetime, Program, Running};
 use crate::state::RunDir;
 
@@ -54,17 +56,19 @@ struct Setup {
     kubernetes: Kubernetes,
     credentials: Credentials,
     tokens: PathBuf,
+    /// `None` without a node.
+    network: Option<Network>,
     port: ReservedPort,
     kubeconfig: PathBuf,
     lifetime: Lifetime,
     run: RunDir,
 }
 
-/// A port on 127.0.0.1 that stays ours while the API server is stopped: this socket holds it without listening, and the
+/// A port that stays ours while the API server is stopped: this socket holds it without listening, and the
 /// API server shares it (`--permit-port-sharing`).
 #[derive(Debug)]
 struct ReservedPort {
-    number: u16,
+    address: SocketAddrV4,
     _socket: Socket,
 }
 
@@ -78,7 +82,7 @@ impl ControlPlane {
     pub async fn start() -> Result<Self> {
         let run = RunDir::of_this_process()?;
         let folder = tempfile::Builder::new().prefix("cp-").tempdir_in(run.path())?;
-        let setup = Setup::create(folder.path(), run, Kubernetes::find()?, Lifetime::Tied)?;
+        let setup = Setup::create(folder.path(), run, Kubernetes::find()?, Lifetime::Tied, None)?;
         Self::launch(setup, folder.path().to_owned(), Some(folder)).await
     }
 
@@ -92,7 +96,19 @@ impl ControlPlane {
         kubernetes: Kubernetes,
         lifetime: Lifetime,
     ) -> Result<Self> {
-        let setup = Setup::create(folder, run, kubernetes, lifetime)?;
+        let setup = Setup::create(folder, run, kubernetes, lifetime, None)?;
+        Self::launch(setup, folder.to_owned(), None).await
+    }
+
+    /// The same for a node on `network`, which exists.
+    pub(crate) async fn start_for_node(
+        folder: &Path,
+        run: &RunDir,
+        kubernetes: Kubernetes,
+        lifetime: Lifetime,
+        network: Network,
+    ) -> Result<Self> {
+        let setup = Setup::create(folder, run, kubernetes, lifetime, Some(network))?;
         Self::launch(setup, folder.to_owned(), None).await
     }
 
@@ -169,9 +185,16 @@ impl ControlPlane {
 // === impl Setup ===
 
 impl Setup {
-    fn create(folder: &Path, run: &RunDir, kubernetes: Kubernetes, lifetime: Lifetime) -> Result<Self> {
-        let port = ReservedPort::new()?;
-        let names = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    fn create(
+        folder: &Path,
+        run: &RunDir,
+        kubernetes: Kubernetes,
+        lifetime: Lifetime,
+        network: Option<Network>,
+    ) -> Result<Self> {
+        let port = ReservedPort::new(network.map_or(Ipv4Addr::LOCALHOST, Network::host))?;
+        let address = port.address.ip().to_string();
+        let names = [&address, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let credentials = Credentials::create(folder, &names)?;
         // Every user of the machine reaches the port, so the token must not be guessed.
         let token = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
@@ -182,7 +205,7 @@ impl Setup {
             "kind": "Config",
             "current-context": "testbed",
             "clusters": [{ "name": "testbed", "cluster": {
-                "server": format!("https://127.0.0.1:{}", port.number),
+                "server": format!("https://{}", port.address),
                 "certificate-authority": credentials.ca,
             }}],
             "users": [{ "name": "admin", "user": { "token": token } }],
@@ -190,18 +213,19 @@ impl Setup {
         });
         // YAML is a superset of JSON.
         let kubeconfig = certificates::write(folder, KUBECONFIG, &format!("{kubeconfig:#}\n"))?;
-        Ok(Self { kubernetes, credentials, tokens, port, kubeconfig, lifetime, run: run.clone() })
+        Ok(Self { kubernetes, credentials, tokens, network, port, kubeconfig, lifetime, run: run.clone() })
     }
 
     async fn start_apiserver(&self, etcd: &Etcd) -> Result<Running> {
         let credentials = &self.credentials;
+        let services = self.network.map_or_else(|| SERVICE_RANGE.to_owned(), Network::services);
         let args = [
             format!("--etcd-servers={}", etcd.url()),
-            "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={}", self.port.number),
+            format!("--bind-address={}", self.port.address.ip()),
+            format!("--secure-port={}", self.port.address.port()),
             "--permit-port-sharing".to_owned(),
             // Without this it looks for the address of a default route, which a machine without network lacks.
-            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--advertise-address={}", self.port.address.ip()),
             "--endpoint-reconciler-type=none".to_owned(),
             format!("--tls-cert-file={}", credentials.certificate.display()),
             format!("--tls-private-key-file={}", credentials.key.display()),
@@ -210,7 +234,11 @@ impl Setup {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--token-auth-file={}", self.tokens.display()),
             "--authorization-mode=Node,RBAC".to_owned(),
-            format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+            format!("--service-cluster-ip-range={services}"),
+            // For logs and `kubectl exec`; nobody resolves the name of a node.
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            format!("--kubelet-client-certificate={}", credentials.kubelet_certificate.display()),
+            format!("--kubelet-client-key={}", credentials.kubelet_key.display()),
         ];
         let program = Program::new("kube-apiserver", &self.kubernetes.apiserver);
         let mut process = program.args(args).lifetime(self.lifetime).start(&self.run)?;
@@ -224,6 +252,11 @@ impl Setup {
 
     async fn start_manager(&self) -> Result<Running> {
         let credentials = &self.credentials;
+        let controllers = match self.network {
+            Some(_) => "*",
+            // It would see that the made-up node's kubelet never reports, and call its pods not ready.
+            None => "*,-node-lifecycle-controller",
+        };
         let args = [
             format!("--kubeconfig={}", self.kubeconfig.display()),
             "--leader-elect=false".to_owned(),
@@ -231,8 +264,7 @@ impl Setup {
             format!("--service-account-private-key-file={}", credentials.token_key.display()),
             format!("--root-ca-file={}", credentials.ca.display()),
             "--use-service-account-credentials".to_owned(),
-            // It would see that the node's kubelet never reports, and call its pods not ready.
-            "--controllers=*,-node-lifecycle-controller".to_owned(),
+            format!("--controllers={controllers}"),
             // At its own pace of 20 calls a second the start alone takes five seconds longer.
             "--kube-api-qps=500".to_owned(),
             "--kube-api-burst=1000".to_owned(),
@@ -240,7 +272,9 @@ impl Setup {
         let program = Program::new("kube-controller-manager", &self.kubernetes.controller_manager);
         let mut process = program.args(args).lifetime(self.lifetime).start(&self.run)?;
         let cluster = Cluster::connect(&self.kubeconfig).await?;
-        cluster.create_node().await?;
+        if self.network.is_none() {
+            cluster.create_node().await?;
+        }
         process
             .until("the default service account exists", START_DEADLINE, async || {
                 let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client(), "default");
@@ -254,11 +288,11 @@ impl Setup {
 // === impl ReservedPort ===
 
 impl ReservedPort {
-    fn new() -> Result<Self> {
+    fn new(address: Ipv4Addr) -> Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_port(true)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.bind(&SocketAddr::from((address, 0)).into())?;
         let address = socket.local_addr()?.as_socket_ipv4().context("an IPv4 socket without an address")?;
-        Ok(Self { number: address.port(), _socket: socket })
+        Ok(Self { address, _socket: socket })
     }
 }

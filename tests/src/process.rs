@@ -89,7 +89,8 @@ impl ProcessId {
         Self::of(std::process::id()).context("cannot read /proc: is this Linux?")
     }
 
-    fn of(pid: u32) -> Option<Self> {
+    /// `None` when there is none of that number.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         stat(pid).map(|stat| Self { pid, start: stat.start })
     }
@@ -339,6 +340,11 @@ impl Running {
     pub fn kill(&mut self) {
         self.id.kill_group();
         // Killed processes end whatever they do, so this does not block.
+        self.wait();
+    }
+
+    /// Blocks until it ended: for one that is about to.
+    pub(crate) fn wait(&mut self) {
         self.child.wait().ok();
     }
 

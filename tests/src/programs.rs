@@ -119,21 +119,27 @@ impl ExampleAgent {
     }
 }
 
-/// The binary of that name, built beside the running test: `target/<profile>/deps/<test>` and `target/<profile>/<name>`.
+/// The program of that name, built with the running test.
 ///
 /// # Errors
 /// When it was not built.
 pub fn krypton(name: &str) -> Result<Program> {
-    let test = std::env::current_exe()?;
-    let folder = test.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned);
+    // A log for a person to read after a failure.
+    Ok(Program::new(name, binary(name)?).env("RUST_BACKTRACE", "1"))
+}
+
+/// Where it is: `target/<profile>/<name>` beside `krypton-testbed`, for tests in `target/<profile>/deps`.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let folder = if folder.ends_with("deps") { folder.join("..") } else { folder };
     let path = folder.join(name);
     ensure!(
         path.is_file(),
         "{} does not exist: `make test` builds it, or `cargo build --workspace --bins`",
         path.display()
     );
-    // A log for a person to read after a failure.
-    Ok(Program::new(name, path).env("RUST_BACKTRACE", "1"))
+    Ok(path)
 }
 
 async fn listening(process: &mut Running, listener: &str) -> Result<SocketAddr> {

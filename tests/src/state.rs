@@ -1,8 +1,10 @@
 //! What this machine holds because of us: the state folder.
 //!
 //! Owns: `$TMPDIR/krypton-testbed-<uid>/`. Below it one folder per process that made something, called
-//! `<pid>-<start time>` after its owner, and `cluster` for what `make cluster` left running on purpose. In such a folder
-//! each process and each bridge is one file that says all in its name, made before the thing and removed after it.
+//! `<pid>-<start time>` after its owner, and `cluster` and `node` for what `make cluster` left running on purpose. In
+//! such a folder each process, network interface and control group is one file that says all in its name, made before
+//! the thing and removed after it. Of a node that is all there is: its mounts, pods, network namespaces, interfaces and
+//! packet filter end with its machine's first process ([`crate::node`]).
 //!
 //! Never kills or deletes what is not recorded here, nor a process whose id went to somebody else (the start time
 //! tells), nor anything of an owner that still lives.
@@ -20,11 +22,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::bridge;
+use crate::node::cgroup;
 use crate::process::ProcessId;
 use crate::wait::eventually;
 
-/// The folder of what `make cluster` left running: it has no owner and is never swept.
+/// The folders of what `make cluster` left running, without and with a node: they have no owner and are never swept.
 const CLUSTER: &str = "cluster";
+const NODE: &str = "node";
 
 /// How long the kernel may take to clear away a killed process.
 const END_DEADLINE: Duration = Duration::from_secs(10);
@@ -35,7 +39,9 @@ pub enum Resource {
     /// The leader of a process group of ours.
     Process(ProcessId),
     /// A network interface, by name.
-    Bridge(String),
+    Interface(String),
+    /// A control group with all below it, by its name in every hierarchy.
+    Cgroup(String),
 }
 
 /// The folder of one owner's records, logs and data.
@@ -57,7 +63,8 @@ impl Resource {
     fn file_name(&self) -> String {
         match self {
             Resource::Process(id) => format!("process-{id}"),
-            Resource::Bridge(name) => format!("bridge-{name}"),
+            Resource::Interface(name) => format!("interface-{name}"),
+            Resource::Cgroup(name) => format!("cgroup-{name}"),
         }
     }
 
@@ -66,7 +73,8 @@ impl Resource {
         let (kind, rest) = name.split_once('-')?;
         match kind {
             "process" => rest.parse().ok().map(Resource::Process),
-            "bridge" => Some(Resource::Bridge(rest.to_owned())),
+            "interface" => Some(Resource::Interface(rest.to_owned())),
+            "cgroup" => Some(Resource::Cgroup(rest.to_owned())),
             _ => None,
         }
     }
@@ -78,11 +86,14 @@ impl Resource {
         }
     }
 
-    fn remove(&self) {
+    /// Takes it away; processes must be dead before what they live in can go.
+    fn remove(&self) -> Result<()> {
         match self {
             Resource::Process(id) => id.kill_group(),
-            Resource::Bridge(name) => bridge::delete_interface(name),
+            Resource::Interface(name) => bridge::delete_interface(name),
+            Resource::Cgroup(name) => cgroup::remove(name)?,
         }
+        Ok(())
     }
 }
 
@@ -110,7 +121,15 @@ impl RunDir {
         Self::create(&root()?, CLUSTER)
     }
 
-    fn create(root: &Path, name: &str) -> Result<Self> {
+    /// The folder of the node that `make cluster NODE=1` leaves running.
+    ///
+    /// # Errors
+    /// As [`RunDir::of_this_process`].
+    pub fn of_the_standing_node() -> Result<Self> {
+        Self::create(&root()?, NODE)
+    }
+
+    pub(crate) fn create(root: &Path, name: &str) -> Result<Self> {
         let path = root.join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path })
@@ -130,6 +149,11 @@ impl RunDir {
         let path = self.path.join(resource.file_name());
         fs::write(&path, "").with_context(|| format!("cannot record {}", path.display()))?;
         Ok(Record { path, kept: false })
+    }
+
+    /// Whether `resource` is on record here.
+    pub(crate) fn holds(&self, resource: &Resource) -> bool {
+        self.path.join(resource.file_name()).exists()
     }
 
     /// The processes on record here that still run.
@@ -180,7 +204,7 @@ async fn sweep_below(root: &Path) -> Result<()> {
         match owner.parse::<ProcessId>() {
             Ok(owner) if !owner.is_alive() => dead.push(path),
             Ok(_) => held.extend(recorded(&path)),
-            Err(_) if owner == CLUSTER => held.extend(recorded(&path)),
+            Err(_) if [CLUSTER, NODE].contains(&owner) => held.extend(recorded(&path)),
             Err(_) => {}
         }
     }
@@ -194,8 +218,10 @@ async fn sweep_below(root: &Path) -> Result<()> {
 /// record of it for a moment, and only one got it.
 async fn remove_all(run: &Path, held: &[Resource]) -> Result<()> {
     let ours: Vec<_> = recorded(run).into_iter().filter(|resource| !held.contains(resource)).collect();
-    for resource in &ours {
-        resource.remove();
+    let (processes, others): (Vec<_>, Vec<_>) =
+        ours.iter().partition(|resource| matches!(resource, Resource::Process(_)));
+    for process in processes {
+        process.remove()?;
     }
     // A process that is killed goes on for a moment, and may write into the folder until then.
     eventually("the end of killed processes", END_DEADLINE, async || {
@@ -204,6 +230,9 @@ async fn remove_all(run: &Path, held: &[Resource]) -> Result<()> {
         Ok(())
     })
     .await?;
+    for other in others {
+        other.remove()?;
+    }
     fs::remove_dir_all(run).ok();
     Ok(())
 }

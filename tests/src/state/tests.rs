@@ -38,7 +38,7 @@ async fn takes_away_what_a_dead_owner_left() {
 async fn leaves_what_a_living_owner_holds() {
     let root = tempfile::tempdir().unwrap();
     let (mut child, process) = sleeper();
-    for owner in [ProcessId::current().unwrap().to_string(), CLUSTER.to_owned()] {
+    for owner in [ProcessId::current().unwrap().to_string(), CLUSTER.to_owned(), NODE.to_owned()] {
         let run = RunDir::create(root.path(), &owner).unwrap();
         let _record = run.record(&process).unwrap();
         // A second owner, dead by now, wanted the same thing for a moment.
@@ -65,7 +65,7 @@ async fn leaves_files_that_are_not_its_own() {
 fn a_record_goes_with_its_thing() {
     let root = tempfile::tempdir().unwrap();
     let run = RunDir::create(root.path(), DEAD).unwrap();
-    let bridge = Resource::Bridge("krypton7".to_owned());
+    let bridge = Resource::Interface("krypton7".to_owned());
     let record = run.record(&bridge).unwrap();
     assert_eq!(recorded(run.path()), [bridge]);
     drop(record);
@@ -74,7 +74,9 @@ fn a_record_goes_with_its_thing() {
 
 #[test]
 fn a_resource_survives_the_way_through_its_file_name() {
-    for resource in [Resource::Bridge("krypton1".to_owned()), Resource::Process("12-345".parse().unwrap())] {
+    let interface = Resource::Interface("krypton1".to_owned());
+    let cgroup = Resource::Cgroup("krypton1".to_owned());
+    for resource in [interface, cgroup, Resource::Process("12-345".parse().unwrap())] {
         assert_eq!(Resource::from_file_name(&resource.file_name()), Some(resource));
     }
     assert_eq!(Resource::from_file_name("etcd-0.log"), None);

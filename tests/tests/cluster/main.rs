@@ -35,3 +35,4 @@ mod shared;
 mod support;
 #[cfg(test)]
 mod webhooks;
+mod testbed;

@@ -1,89 +1,13 @@
 //! `krypton-testbed run`: what it gives to the command, and that nothing stays behind however it ends.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use krypton_e2e::process::{ProcessId, Program, Running};
-use krypton_e2e::state::RunDir;
+use anyhow::ensure;
+use krypton_e2e::process::ProcessId;
 use krypton_e2e::wait::eventually;
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use rustix::process::Signal;
 
-const TESTBED: &str = env!("CARGO_BIN_EXE_krypton-testbed");
-
-/// A control plane starts meanwhile, on a machine that is busy with the other tests.
-const START_DEADLINE: Duration = Duration::from_mins(3);
-const SOON: Duration = Duration::from_secs(30);
-
-/// A runner with a state folder of its own, so that it neither sees nor sweeps ours.
-struct Runner {
-    process: Running,
-    temporary: TempDir,
-}
-
-impl Runner {
-    fn start(script: &str) -> Self {
-        Self::start_with(&["run", "--", "sh", "-c", script])
-    }
-
-    fn start_with(args: &[&str]) -> Self {
-        // Short: the paths of Unix sockets are.
-        let temporary = tempfile::Builder::new().prefix("tb").tempdir_in("/tmp").unwrap();
-        let process = testbed(args, temporary.path());
-        Self { process, temporary }
-    }
-
-    /// Runs another command on the same state folder to its end, which must be a good one.
-    async fn then(&self, args: &[&str]) {
-        let mut next = testbed(args, self.temporary.path());
-        assert!(next.ended(SOON).await.unwrap().success());
-    }
-
-    /// Waits until the command printed `line`.
-    async fn printed(&mut self, line: &str) {
-        let log = self.process.log();
-        let what = format!("the command prints {line}");
-        let probe = async || {
-            ensure!(log.read()?.lines().any(|printed| printed == line), "not yet");
-            Ok(())
-        };
-        self.process.until(&what, START_DEADLINE, probe).await.unwrap();
-    }
-
-    /// The folder of the runner, if it is there.
-    fn folder(&self) -> Result<PathBuf> {
-        let state = fs::read_dir(self.temporary.path())?.next().context("no state folder")??;
-        let mut runs = fs::read_dir(state.path())?;
-        Ok(runs.next().context("no run folder")??.path())
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.pid()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        // A standing cluster is meant to outlive us; a failed test is not.
-        for process in self.folder().iter().flat_map(|folder| processes(folder)) {
-            process.kill_group();
-        }
-    }
-}
-
-fn testbed(args: &[&str], temporary: &Path) -> Running {
-    let program = Program::new("krypton-testbed", TESTBED).args(args).env("TMPDIR", temporary);
-    program.start(RunDir::of_this_process().unwrap()).unwrap()
-}
-
-/// The processes that a run folder has on record.
-fn processes(folder: &Path) -> Vec<ProcessId> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter_map(|name| name.strip_prefix("process-")?.parse().ok()).collect()
-}
+use crate::testbed::{Runner, SOON, START_DEADLINE, processes};
 
 fn name(process: ProcessId) -> String {
     let id = process.to_string();
@@ -103,8 +27,10 @@ async fn all_gone(processes: &[ProcessId]) {
 
 #[tokio::test]
 async fn the_command_gets_a_cluster_and_its_exit_code_is_passed_on() {
-    let mut runner =
-        Runner::start("test \"$KUBECONFIG\" = \"$KRYPTON_TESTBED\" && test -s \"$KUBECONFIG\" && exit 7");
+    let mut runner = Runner::start(
+        &[],
+        "test \"$KUBECONFIG\" = \"$KRYPTON_TESTBED\" && test -s \"$KUBECONFIG\" && exit 7",
+    );
     let status = runner.process.ended(START_DEADLINE).await.unwrap();
     assert_eq!(status.code(), Some(7));
     runner.folder().unwrap_err();
@@ -113,7 +39,7 @@ async fn the_command_gets_a_cluster_and_its_exit_code_is_passed_on() {
 #[tokio::test]
 async fn ctrl_c_leaves_nothing() {
     // A command that does not care and has a child of its own.
-    let mut runner = Runner::start("trap '' INT TERM HUP; echo up; sleep 1000; sleep 1000");
+    let mut runner = Runner::start(&[], "trap '' INT TERM HUP; echo up; sleep 1000; sleep 1000");
     runner.printed("up").await;
     let processes = processes(&runner.folder().unwrap());
     assert_eq!(processes.len(), 4, "the control plane's three and the command");
@@ -125,7 +51,7 @@ async fn ctrl_c_leaves_nothing() {
 
 #[tokio::test]
 async fn a_control_plane_that_breaks_ends_the_run_and_is_named() {
-    let mut runner = Runner::start("echo up; sleep 1000");
+    let mut runner = Runner::start(&[], "echo up; sleep 1000");
     runner.printed("up").await;
     let folder = runner.folder().unwrap();
     processes(&folder).into_iter().find(|process| name(*process) == "etcd").unwrap().kill_group();
@@ -137,7 +63,7 @@ async fn a_control_plane_that_breaks_ends_the_run_and_is_named() {
 
 #[tokio::test]
 async fn what_a_killed_runner_leaves_is_swept_by_the_next_start() {
-    let mut runner = Runner::start("echo up; sleep 1000");
+    let mut runner = Runner::start(&[], "echo up; sleep 1000");
     runner.printed("up").await;
     let folder = runner.folder().unwrap();
     let processes = processes(&folder);

@@ -1,0 +1,17 @@
+//! Tests against a real Kubernetes API with a real node: pods run. `make test` gives them one; `krypton_e2e` says how to
+//! run one alone.
+//!
+//! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
+
+#[cfg(test)]
+#[path = "../cluster/objects.rs"]
+mod objects;
+#[cfg(test)]
+mod pods;
+#[cfg(test)]
+mod runner;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+#[path = "../cluster/testbed.rs"]
+mod testbed;
