@@ -1,6 +1,7 @@
 # `make` alone lists the targets. What CI runs is `.ci/run`.
 
 ARGS ?=
+NODE ?=
 FUZZ_SECONDS ?= 60
 CRD := charts/krypton/files/crds/agents.yaml
 TESTBED := cargo run --quiet -p krypton-e2e --bin krypton-testbed --
@@ -28,16 +29,17 @@ test: ## Run every tier of tests; sets up what they need (ARGS go to `cargo test
 	@.ci/test $(ARGS)
 
 .PHONY: cluster
-cluster: ## Start a Kubernetes control plane and leave it running; prints its KUBECONFIG line
-	@.ci/needs rust cc
-	@$(TESTBED) up
+cluster: ## Start a Kubernetes control plane and leave it running (NODE=1: with a node); prints its KUBECONFIG line
+	@.ci/needs rust cc $(if $(NODE),make cmake node-tools)
+	@$(if $(NODE),cargo build --quiet -p krypton-example-agent)
+	@$(TESTBED) up $(if $(NODE),--node)
 
 .PHONY: cluster-down
-cluster-down: ## End the control plane that `make cluster` started
+cluster-down: ## End what `make cluster` started
 	@$(TESTBED) down
 
 .PHONY: clean-cluster
-clean-cluster: ## End it, sweep what killed runs left, and delete the built Kubernetes programs
+clean-cluster: ## End it too, sweep what killed runs left, and delete the built Kubernetes programs
 	@$(TESTBED) clean
 
 .PHONY: fmt
