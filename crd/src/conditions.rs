@@ -18,6 +18,17 @@ pub enum ConditionType {
     Ready,
 }
 
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConditionStatus {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// Not known yet.
+    Unknown,
+}
+
 /// Reasons of [`ConditionType::Accepted`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AcceptedReason {
@@ -31,6 +42,13 @@ pub enum AcceptedReason {
     InvalidSpec,
     /// False: the API server refused the Deployment, Service or service account made from it.
     InvalidPodTemplate,
+    /// False: another writer undoes again and again what is written to a child.
+    AnotherController,
+    /// False: the API server refuses a write for a reason outside of the spec: a quota, a missing permission, an
+    /// admission webhook. Tried again.
+    WriteRefused,
+    /// Unknown: the API server has not answered yet.
+    Pending,
 }
 
 /// Reasons of [`ConditionType::ResolvedRefs`].
@@ -40,6 +58,8 @@ pub enum ResolvedRefsReason {
     ResolvedRefs,
     /// False: something that the spec refers to does not exist.
     RefNotFound,
+    /// Unknown: no pod of this generation has started, and only the start of one looks the references up.
+    Pending,
 }
 
 /// Reasons of [`ConditionType::Programmed`].
@@ -64,9 +84,23 @@ pub enum AvailableReason {
     ScaledToZero,
     /// False: turned off by `replicas: 0`; no call wakes it.
     TurnedOff,
+    /// False: no pods are made, since `Accepted` does not hold.
+    NotAccepted,
     /// False: pods are starting. The Go system's word.
     WaitingForPods,
-    /// False: pods do not start, or crash again and again.
+    /// False: an image cannot be pulled.
+    ImagePullFailed,
+    /// False: the agent exits, and is started again and again.
+    CrashLooping,
+    /// False: no node takes the pods.
+    Unschedulable,
+    /// False: a ResourceQuota leaves no room for pods.
+    QuotaExceeded,
+    /// False: admission refuses the pods.
+    PodsRefused,
+    /// False: the agent runs, but its readiness probe does not succeed: most often, nothing listens on its port.
+    ProbeFailing,
+    /// False: pods do not start, or fail, for a reason that has no word of its own.
     PodsFailing,
 }
 
@@ -89,6 +123,10 @@ pub enum ReadyReason {
     NotProgrammed,
     /// False: `Available` does not hold.
     Unavailable,
+    /// False: pods of an older version are being replaced; calls are answered meanwhile.
+    RollingOut,
+    /// False: the pods that should replace those of an older version do not start; the old ones answer calls.
+    RolloutStuck,
 }
 
 /// Gives an enum without data the words that its variants have in a status: the variants' own names.
@@ -104,17 +142,50 @@ macro_rules! words {
                     $(Self::$variant => stringify!($variant)),+
                 }
             }
+
+            /// The value with this word.
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == word)
+            }
+        }
+    };
+}
+
+/// As [`words`], and says which status of the condition each reason goes with: it is never another.
+macro_rules! reasons {
+    ($name:ident: $($status:ident [$($variant:ident),+ $(,)?]),+ $(,)?) => {
+        words!($name: $($($variant),+),+);
+
+        impl $name {
+            /// The status of a condition with this reason.
+            pub const fn status(self) -> ConditionStatus {
+                match self {
+                    $($(Self::$variant)|+ => ConditionStatus::$status),+
+                }
+            }
         }
     };
 }
 
 words!(ConditionType: Accepted, ResolvedRefs, Programmed, Available, Ready);
-words!(AcceptedReason: Accepted, NameConflict, InvalidName, InvalidSpec, InvalidPodTemplate);
-words!(ResolvedRefsReason: ResolvedRefs, RefNotFound);
-words!(ProgrammedReason: Programmed, Pending, NoGateways, Rejected);
-words!(AvailableReason: Ready, ScaledToZero, TurnedOff, WaitingForPods, PodsFailing);
-words!(ReadyReason:
-    Ready, ScaledToZero, Pinned, TurnedOff, NotAccepted, UnresolvedRefs, NotProgrammed, Unavailable);
+words!(ConditionStatus: True, False, Unknown);
+reasons!(AcceptedReason:
+    True [Accepted],
+    False [NameConflict, InvalidName, InvalidSpec, InvalidPodTemplate, AnotherController, WriteRefused],
+    Unknown [Pending]);
+reasons!(ResolvedRefsReason: True [ResolvedRefs], False [RefNotFound], Unknown [Pending]);
+reasons!(ProgrammedReason: True [Programmed], Unknown [Pending], False [NoGateways, Rejected]);
+reasons!(AvailableReason:
+True [Ready, ScaledToZero],
+False [
+    TurnedOff, NotAccepted, WaitingForPods, ImagePullFailed, CrashLooping, Unschedulable, QuotaExceeded,
+    PodsRefused, ProbeFailing, PodsFailing,
+]);
+reasons!(ReadyReason:
+True [Ready, ScaledToZero, Pinned],
+False [
+    TurnedOff, NotAccepted, UnresolvedRefs, NotProgrammed, Unavailable, RollingOut, RolloutStuck,
+]);
 
 #[cfg(test)]
 mod tests {
@@ -123,34 +194,44 @@ mod tests {
     /// The words are API; this is the list to change on purpose.
     #[test]
     fn the_words_are_these() {
-        let words: Vec<_> = ConditionType::ALL.iter().map(|word| word.as_str()).collect();
-        assert_eq!(words, ["Accepted", "ResolvedRefs", "Programmed", "Available", "Ready"]);
-
-        let words: Vec<_> = AcceptedReason::ALL.iter().map(|word| word.as_str()).collect();
-        assert_eq!(words, ["Accepted", "NameConflict", "InvalidName", "InvalidSpec", "InvalidPodTemplate"]);
-
-        let words: Vec<_> = ResolvedRefsReason::ALL.iter().map(|word| word.as_str()).collect();
-        assert_eq!(words, ["ResolvedRefs", "RefNotFound"]);
-
-        let words: Vec<_> = ProgrammedReason::ALL.iter().map(|word| word.as_str()).collect();
-        assert_eq!(words, ["Programmed", "Pending", "NoGateways", "Rejected"]);
-
-        let words: Vec<_> = AvailableReason::ALL.iter().map(|word| word.as_str()).collect();
-        assert_eq!(words, ["Ready", "ScaledToZero", "TurnedOff", "WaitingForPods", "PodsFailing"]);
-
-        let words: Vec<_> = ReadyReason::ALL.iter().map(|word| word.as_str()).collect();
+        macro_rules! words_of {
+            ($name:ident) => {
+                $name::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
+            };
+        }
+        assert_eq!(words_of!(ConditionType), "Accepted ResolvedRefs Programmed Available Ready");
+        assert_eq!(words_of!(ConditionStatus), "True False Unknown");
         assert_eq!(
-            words,
-            [
-                "Ready",
-                "ScaledToZero",
-                "Pinned",
-                "TurnedOff",
-                "NotAccepted",
-                "UnresolvedRefs",
-                "NotProgrammed",
-                "Unavailable"
-            ]
+            words_of!(AcceptedReason),
+            "Accepted NameConflict InvalidName InvalidSpec InvalidPodTemplate AnotherController WriteRefused Pending"
         );
+        assert_eq!(words_of!(ResolvedRefsReason), "ResolvedRefs RefNotFound Pending");
+        assert_eq!(words_of!(ProgrammedReason), "Programmed Pending NoGateways Rejected");
+        assert_eq!(
+            words_of!(AvailableReason),
+            "Ready ScaledToZero TurnedOff NotAccepted WaitingForPods ImagePullFailed CrashLooping Unschedulable \
+             QuotaExceeded PodsRefused ProbeFailing PodsFailing"
+        );
+        assert_eq!(
+            words_of!(ReadyReason),
+            "Ready ScaledToZero Pinned TurnedOff NotAccepted UnresolvedRefs NotProgrammed Unavailable RollingOut \
+             RolloutStuck"
+        );
+    }
+
+    #[test]
+    fn a_word_leads_back_to_its_value() {
+        for reason in AvailableReason::ALL {
+            assert_eq!(AvailableReason::from_word(reason.as_str()), Some(*reason));
+        }
+        assert_eq!(AvailableReason::from_word("available"), None);
+    }
+
+    #[test]
+    fn every_reason_goes_with_one_status() {
+        assert_eq!(AcceptedReason::WriteRefused.status(), ConditionStatus::False);
+        assert_eq!(ProgrammedReason::Pending.status(), ConditionStatus::Unknown);
+        assert_eq!(AvailableReason::ScaledToZero.status(), ConditionStatus::True);
+        assert_eq!(ReadyReason::RollingOut.status(), ConditionStatus::False);
     }
 }

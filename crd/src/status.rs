@@ -10,9 +10,9 @@ use crate::schema;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
-    /// One word for a person: Pending (no pod is ready yet), Ready (calls are answered, or wake the agent), Scaling
-    /// (ready, and on the way to another size), Failed (calls cannot be answered until something is repaired).
-    /// Programs read the conditions instead.
+    /// One word for a person: Pending (no pod or no gateway is ready yet, or the agent is turned off), Ready (calls are
+    /// answered, or wake the agent), Scaling (ready, and on the way to another size), Failed (calls cannot be answered
+    /// until something is repaired). Programs read the conditions instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Phase")]
     pub phase: Option<Phase>,
@@ -34,8 +34,8 @@ pub struct AgentStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
-    /// Address of the agent inside the cluster, with its port and invocationPath. Calls that go there pass by the
-    /// gateway, and so by queueing and waking up.
+    /// Address of the agent's Service, for calls from inside the cluster, with its port and invocationPath. Such calls
+    /// bypass the gateway, and with it queueing, retries and waking up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
@@ -59,7 +59,7 @@ pub struct AgentStatus {
 /// The state of an Agent in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// No pod is ready yet.
+    /// No pod or no gateway is ready yet, or the agent is turned off.
     Pending,
     /// Calls are answered, or wake the agent.
     Ready,

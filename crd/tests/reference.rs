@@ -6,11 +6,15 @@ mod check;
 use std::fmt::Write as _;
 
 use check::check;
+use krypton_crd::conditions::{
+    AcceptedReason, AvailableReason, ConditionType, ProgrammedReason, ReadyReason, ResolvedRefsReason,
+};
 use krypton_crd::crd::agent_crd;
 use krypton_crd::{Agent, EffectiveSpec, GoDuration};
 use serde_json::{Map, Value, json};
 
 const PAGE: &str = include_str!("../../docs/reference/agent.md");
+const STATUS_PAGE: &str = include_str!("../../docs/reference/status.md");
 
 fn schema(part: &str) -> Value {
     let pointer = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{part}");
@@ -112,6 +116,46 @@ fn every_field_is_said_to_have_an_effect_or_none() {
         let named = |section: &str| section.contains(&format!("`{field}`"));
         assert!(named(&now) != named(&later), "agent.md must name `{field}` in one of the two lists");
     }
+}
+
+/// `docs/reference/status.md` explains every reason of every condition, and none besides.
+#[test]
+fn the_reasons_are_explained() {
+    macro_rules! reasons {
+        ($name:ident) => {
+            $name::ALL.iter().map(|reason| (reason.status().as_str(), reason.as_str())).collect::<Vec<_>>()
+        };
+    }
+    for kind in ConditionType::ALL {
+        let reasons = match kind {
+            ConditionType::Accepted => reasons!(AcceptedReason),
+            ConditionType::ResolvedRefs => reasons!(ResolvedRefsReason),
+            ConditionType::Programmed => reasons!(ProgrammedReason),
+            ConditionType::Available => reasons!(AvailableReason),
+            ConditionType::Ready => reasons!(ReadyReason),
+        };
+        let explained: Vec<_> = rows(kind.as_str()).map(|row| (word(row[0]), word(row[1]))).collect();
+        assert_eq!(explained, reasons, "status.md, {}", kind.as_str());
+    }
+}
+
+#[test]
+fn the_phases_are_explained() {
+    let phases = schema("status/properties/phase");
+    let explained: Vec<_> = rows("Phase").map(|row| json!(word(row[0]))).collect();
+    assert_eq!(json!(explained), phases["enum"]);
+}
+
+/// The rows of the table in a section of `docs/reference/status.md`, as cells.
+fn rows(section: &str) -> impl Iterator<Item = Vec<&'static str>> {
+    let (_, rest) = STATUS_PAGE.split_once(&format!("\n## {section}\n")).expect(section);
+    let section = rest.split_once("\n## ").map_or(rest, |(section, _)| section);
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+fn word(cell: &str) -> &str {
+    cell.trim_matches('`')
 }
 
 fn text(value: &Value) -> String {
