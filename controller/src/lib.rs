@@ -10,6 +10,7 @@
 //! - [`discovery`] brings each gateway from what it holds to the newest snapshot.
 //! - [`report`] takes what gateways tell the leader, and [`programmed`] says from it which routes all of them hold.
 //! - [`webhooks`] checks Agents before the API server stores them, where that is turned on.
+//! - [`status`] is what a person reads of an Agent: conditions, phase, Events.
 //! - [`app`] wires these up and watches over them; [`admin`] shows how they fare.
 //!
 //! It never carries a call, and never depends on the gateway's code.
@@ -25,6 +26,7 @@ pub mod programmed;
 pub mod report;
 pub mod snapshot;
 pub mod source;
+pub mod status;
 pub mod webhooks;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use krypton_controller::args::Args;
 use krypton_controller::metrics::Metrics;
 use krypton_controller::object::Kind;
 use krypton_controller::source::Purpose;
+use krypton_controller::status::events::EventReason;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -31,4 +32,14 @@ fn the_metrics_are_those_of_the_program() {
     let mut exposition = String::new();
     text::encode(&mut exposition, &registry).unwrap();
     check("metrics.md", "controller", &program::metrics(&exposition));
+}
+
+/// `docs/reference/status.md` explains the Events about what was done.
+#[test]
+fn the_events_are_explained() {
+    let page = include_str!("../../docs/reference/status.md");
+    let (_, section) = page.split_once("\n## Events\n").expect("the page has the section");
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let explained: Vec<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    assert_eq!(explained, EventReason::DEEDS.map(EventReason::as_str));
 }
