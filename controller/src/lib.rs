@@ -9,6 +9,7 @@
 //! - [`snapshot`] is every route at one moment, immutable.
 //! - [`discovery`] brings each gateway from what it holds to the newest snapshot.
 //! - [`report`] takes what gateways tell the leader, and [`programmed`] says from it which routes all of them hold.
+//! - [`lease`] says which of several controllers leads.
 //! - [`webhooks`] checks Agents before the API server stores them, where that is turned on.
 //! - [`status`] is what a person reads of an Agent: conditions, phase, Events.
 //! - [`app`] wires these up and watches over them; [`admin`] shows how they fare.
@@ -20,6 +21,7 @@ pub mod app;
 pub mod args;
 pub mod discovery;
 pub mod index;
+pub mod lease;
 pub mod metrics;
 pub mod object;
 pub mod programmed;

@@ -24,6 +24,7 @@ pub struct Metrics {
     generation: Gauge<u64, AtomicU64>,
     gateways: Gauge,
     report_members: Gauge,
+    leader: Gauge,
     responses: Counter,
     upserts: Counter,
     removals: Counter,
@@ -66,6 +67,7 @@ impl Metrics {
             "Gateways that report to this controller; 0 where it does not lead",
             m.report_members.clone(),
         );
+        krypton.register("leader", "Whether this controller leads", m.leader.clone());
         krypton.register("responses", "Discovery responses sent", m.responses.clone());
         krypton.register("upserts", "Routes sent to gateways", m.upserts.clone());
         krypton.register("removals", "Removals of routes sent to gateways", m.removals.clone());
@@ -113,6 +115,11 @@ impl Metrics {
     /// How many gateways report to this controller.
     pub fn set_report_members(&self, count: usize) {
         self.report_members.set(as_gauge(count));
+    }
+
+    /// Whether this controller leads.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(leads.into());
     }
 
     /// A response was sent.

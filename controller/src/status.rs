@@ -27,9 +27,9 @@ use krypton_crd::conditions::{
 use krypton_crd::keys::AGENT_LABEL;
 use krypton_crd::{AgentSpec, AgentStatus, DecodeError, Phase};
 
+pub use crate::programmed::ProgrammedState;
 pub use change::{needs_write, status_patch};
 pub use invocations::{Due, InvocationLimiter};
-pub use crate::programmed::ProgrammedState;
 pub use observed::{ContainerState, DeploymentState, Exit, PodState, Run};
 
 use text::{MAX_MESSAGE, one_line};

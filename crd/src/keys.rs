@@ -32,6 +32,9 @@ pub const FIELD_MANAGER: &str = "krypton-controller";
 /// Label by which Kubernetes ties an EndpointSlice to its Service; the value is the Service's name.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
+/// Annotation on the controllers' Lease: where its holder is reached, as `host:port`.
+pub const LEADER_ADDRESS_ANNOTATION: &str = "krypton.ai/leader-address";
+
 /// Name of the container that runs the Agent's image.
 pub const AGENT_CONTAINER: &str = "agent";
 

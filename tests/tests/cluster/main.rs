@@ -33,6 +33,6 @@ mod shared;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod support;
+mod testbed;
 #[cfg(test)]
 mod webhooks;
-mod testbed;
