@@ -9,7 +9,11 @@ use ipnet::IpNet;
 use krypton_discovery::is_dns_label;
 use krypton_logging::LogArgs;
 
+use crate::lease::is_address;
 use crate::object::Scope;
+
+/// The longest name of a controller: it is to be read in a column.
+const MAX_IDENTITY: usize = 200;
 
 /// Watches Agents and their endpoints and tells every Krypton gateway where to route.
 #[derive(Debug, Clone, Parser)]
@@ -17,7 +21,7 @@ use crate::object::Scope;
 pub struct Args {
     /// Read Agents, EndpointSlices and Services from the YAML and JSON files in this folder and follow its
     /// changes, instead of watching the Kubernetes API. Endpoints on this machine (loopback) are allowed then
-    #[arg(long, env = "KRYPTON_MANIFESTS", value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces"])]
+    #[arg(long, env = "KRYPTON_MANIFESTS", value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces", "lease_namespace"])]
     pub manifests: Option<PathBuf>,
 
     /// How to reach the Kubernetes API. Without it: the file that KUBECONFIG names, else ~/.kube/config, else
@@ -32,6 +36,20 @@ pub struct Args {
     /// Where gateways connect. Port 0 takes a free one
     #[arg(long, env = "KRYPTON_DISCOVERY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub discovery_listen: SocketAddr,
+
+    /// Where gateways reach this controller while it leads, as HOST:PORT. Without it: the address that it listens
+    /// on for them
+    #[arg(long, env = "KRYPTON_ADVERTISE_ADDRESS", value_name = "ADDRESS", value_parser = parse_address)]
+    pub advertise_address: Option<String>,
+
+    /// Namespace of the Lease by which the controllers agree on a leader. Without it: the pod's own, else
+    /// krypton-system
+    #[arg(long, env = "KRYPTON_LEASE_NAMESPACE", value_name = "NAME", value_parser = parse_namespace)]
+    pub lease_namespace: Option<String>,
+
+    /// What the Lease calls this controller while it leads; a random suffix is added. Without it: the host's name
+    #[arg(long, env = "KRYPTON_IDENTITY", value_name = "NAME", value_parser = parse_identity)]
+    pub identity: Option<String>,
 
     /// Where /healthz, /readyz, /metrics and /debug are served. Port 0 takes a free one
     #[arg(long, env = "KRYPTON_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
@@ -88,6 +106,20 @@ fn parse_namespace(name: &str) -> Result<String, String> {
     Err("not a namespace's name: 1 to 63 of a-z, 0-9 and '-', not at an end".to_owned())
 }
 
+fn parse_address(address: &str) -> Result<String, String> {
+    if is_address(address) {
+        return Ok(address.to_owned());
+    }
+    Err("not HOST:PORT to connect to: a name of DNS or an IP address, and a port above 0".to_owned())
+}
+
+fn parse_identity(identity: &str) -> Result<String, String> {
+    if (1..=MAX_IDENTITY).contains(&identity.len()) && identity.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(identity.to_owned());
+    }
+    Err(format!("not 1 to {MAX_IDENTITY} ASCII characters without spaces"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +165,11 @@ mod tests {
             (&["--manifests", "d", "--namespace", "a"][..], "cannot be used with"),
             (&["--manifests", "d", "--kubeconfig", "f"], "cannot be used with"),
             (&["--namespace", "a/b"], "not a namespace's name"),
+            (&["--manifests", "d", "--lease-namespace", "a"], "cannot be used with"),
+            (&["--lease-namespace", "a/b"], "not a namespace's name"),
+            (&["--identity", "a b"], "without spaces"),
+            (&["--identity", ""], "not 1 to 200"),
+            (&["--advertise-address", "0.0.0.0:9090"], "not HOST:PORT"),
             (&["--discovery-listen", "9090"], "invalid value '9090'"),
             (&["--webhook-listen", ":9443"], "invalid value ':9443'"),
             (&["--deny-cidrs", "10.0.0.0/33"], "invalid value '10.0.0.0/33'"),
