@@ -12,6 +12,7 @@
 //! - [`lease`] says which of several controllers leads.
 //! - [`webhooks`] checks Agents before the API server stores them, where that is turned on.
 //! - [`status`] is what a person reads of an Agent: conditions, phase, Events.
+//! - [`workload`] makes the objects that run an Agent and compares them with those that exist; pure.
 //! - [`app`] wires these up and watches over them; [`admin`] shows how they fare.
 //!
 //! It never carries a call, and never depends on the gateway's code.
@@ -30,6 +31,7 @@ pub mod snapshot;
 pub mod source;
 pub mod status;
 pub mod webhooks;
+pub mod workload;
 
 #[cfg(test)]
 mod testing;

@@ -12,6 +12,8 @@ use krypton_controller::metrics::Metrics;
 use krypton_controller::object::Kind;
 use krypton_controller::source::Purpose;
 use krypton_controller::status::events::EventReason;
+use krypton_controller::workload::build_children;
+use krypton_crd::Agent;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -42,4 +44,24 @@ fn the_events_are_explained() {
     let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
     let explained: Vec<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
     assert_eq!(explained, EventReason::DEEDS.map(EventReason::as_str));
+}
+
+#[test]
+fn the_objects_of_an_agent_are_those_of_the_page() {
+    let agent = serde_json::json!({
+        "apiVersion": "krypton.ai/v1alpha1",
+        "kind": "Agent",
+        "metadata": { "name": "travel", "namespace": "team-a", "uid": "6f1c1b52-8a0e-4f2b-9d5c-0d6a3f0c7e11" },
+        "spec": { "image": "ghcr.io/org/travel:1.4" },
+    });
+    let agent = Agent::from_value(agent).unwrap();
+    let children = build_children(&agent, &agent.spec.effective(), 1).unwrap();
+    let objects = [children.service_account.unwrap(), children.service, children.deployment];
+    // The metadata but for the name is said in words.
+    let objects = objects.map(|mut object| {
+        object["metadata"] = serde_json::json!({ "name": object["metadata"]["name"] });
+        object
+    });
+    let yaml = serde_saphyr::to_string_multiple(&objects).unwrap();
+    check("workloads.md", "objects", &format!("```yaml\n{yaml}```\n"));
 }

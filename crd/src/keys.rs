@@ -26,6 +26,10 @@ pub const MANAGED_BY: &str = "krypton-runtime";
 /// The Go system's finalizer. It guards nothing: it is removed wherever it is met and never added.
 pub const FINALIZER: &str = "krypton.ai/cleanup";
 
+/// Annotation on the objects made for an Agent: a hash of what they were last wanted to be. A hash that is another now
+/// means that something has to be written, also where the change is a field that is no longer wanted.
+pub const APPLIED_ANNOTATION: &str = "krypton.ai/applied";
+
 /// Field manager of every server-side apply.
 pub const FIELD_MANAGER: &str = "krypton-controller";
 
