@@ -3,7 +3,7 @@
 //! Owns the contents of these objects and the comparison with those that exist. Everything here is a pure function
 //! of objects: it never talks to Kubernetes and never decides when to write.
 //!
-//! 1. [`size`] says how many pods there should be now.
+//! 1. [`size()`] says how many pods there should be now.
 //! 2. [`build_children`] makes the wanted objects, with the Agent's `podTemplate` laid over ours, or says which field
 //!    of it cannot stand.
 //! 3. [`owner_uid`] tells a child from an object of somebody else that bears its name.

@@ -18,7 +18,7 @@ pub struct Writer<'a> {
     pub operation: &'a str,
     /// Subresource that it wrote through, e.g. `status` or `scale`; `None`: the object itself.
     pub subresource: Option<&'a str>,
-    /// When it last changed what it owns, RFC 3339 in UTC.
+    /// When it last changed what it owns, RFC 3339 in UTC; the API server does not say it of what came through `scale`.
     pub time: Option<&'a str>,
 }
 

@@ -20,7 +20,7 @@ fn upstream_deployment() -> Value {
                     "fieldsV1": {
                         "f:metadata": { "f:labels": { ".": {}, "f:krypton.ai/agent": {} } },
                         "f:spec": {
-                            "f:replicas": {},
+                            "f:paused": {},
                             "f:template": { "f:spec": { "f:containers": {
                                 "k:{\"name\":\"agent\"}": { ".": {}, "f:name": {}, "f:args": {} },
                                 "k:{\"name\":\"krypton-proxy\"}": { ".": {}, "f:name": {} },
@@ -34,12 +34,13 @@ fn upstream_deployment() -> Value {
                     "time": "2026-01-03T00:00:00Z", "fieldsType": "FieldsV1", "subresource": "status",
                     "fieldsV1": {
                         "f:metadata": { "f:annotations": { "f:deployment.kubernetes.io/revision": {} } },
+                        "f:spec": { "f:paused": {} },
                         "f:status": { "f:replicas": {} },
                     },
                 },
                 {
                     "manager": "hpa", "operation": "Update", "apiVersion": "apps/v1",
-                    "time": "2026-01-02T00:00:00Z", "fieldsType": "FieldsV1", "subresource": "scale",
+                    "fieldsType": "FieldsV1", "subresource": "scale",
                     "fieldsV1": { "f:spec": { "f:replicas": {} } },
                 },
             ],
@@ -67,8 +68,8 @@ fn what_an_earlier_writer_owns_becomes_ours_by_apply() {
     let mut fields = live["metadata"]["managedFields"][0]["fieldsV1"].clone();
     fields.as_object_mut().unwrap().remove("f:status");
     let expected = json!({
-        "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1", "time": "2026-01-01T00:00:00Z",
-        "fieldsType": "FieldsV1", "fieldsV1": fields,
+        "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1",
+        "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields,
     });
     assert_eq!(entries[2], expected);
 }
@@ -77,8 +78,8 @@ fn what_an_earlier_writer_owns_becomes_ours_by_apply() {
 fn what_we_own_already_is_kept_in_the_same_entry() {
     let mut live = upstream_deployment();
     live["metadata"]["managedFields"].as_array_mut().unwrap().push(json!({
-        "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1", "time": "2026-01-05T00:00:00Z",
-        "fieldsType": "FieldsV1",
+        "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1",
+        "time": "2026-01-05T00:00:00Z", "fieldsType": "FieldsV1",
         "fieldsV1": {
             "f:metadata": { "f:annotations": { "f:krypton.ai/applied": {} }, "f:labels": {} },
             "f:spec": { "f:replicas": {}, "f:template": {} },
@@ -128,7 +129,8 @@ fn writers_are_named_as_they_stand() {
             ("hpa", "Update", Some("scale")),
         ]
     );
-    assert_eq!(writers(&live)[2].time, Some("2026-01-02T00:00:00Z"));
+    let times: Vec<_> = writers(&live).iter().map(|writer| writer.time).collect();
+    assert_eq!(times, [Some("2026-01-01T00:00:00Z"), Some("2026-01-03T00:00:00Z"), None]);
     assert_eq!(writers(&json!({})), []);
 }
 
@@ -143,7 +145,8 @@ fn a_foreign_owner_is_the_last_who_wrote_the_field() {
         (FieldPath::of(&["spec", "replicas"]), Some("hpa")),
         (FieldPath::of(&["metadata", "labels", "krypton.ai/agent"]), Some("manager")),
         (FieldPath::of(&["metadata", "labels", "other"]), None),
-        (FieldPath::of(&["spec", "paused"]), None),
+        (FieldPath::of(&["spec", "paused"]), Some("kube-controller-manager")),
+        (FieldPath::of(&["spec", "minReadySeconds"]), None),
         (args.clone(), Some("manager")),
         (args.then(Segment::Index(0)), Some("manager")),
         (agent.clone().then(Segment::field("image")), None),
