@@ -41,7 +41,8 @@ pub(super) struct Fold<T> {
 /// An object that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refused {
-    /// `uid` and `resourceVersion`: tells whether it was told already.
+    /// `uid` and `generation`, or `resourceVersion` where there is none: tells whether it was told already. A status
+    /// that is written makes no other Agent of it.
     version: (String, String),
     reason: String,
 }
@@ -195,7 +196,9 @@ fn id_of(object: &DynamicObject) -> ObjectId {
 
 fn version_of(object: &DynamicObject) -> (String, String) {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    (text(&object.metadata.uid), text(&object.metadata.resource_version))
+    let generation = object.metadata.generation.map(|generation| generation.to_string());
+    let version = generation.unwrap_or_else(|| text(&object.metadata.resource_version));
+    (text(&object.metadata.uid), version)
 }
 
 #[cfg(test)]
