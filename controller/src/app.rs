@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use krypton_discovery::EndpointPolicy;
+use kube::Client;
 use log::LevelFilter;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -24,9 +25,13 @@ use crate::admin::Admin;
 use crate::args::Args;
 use crate::discovery::{Discovery, Limits};
 use crate::index::Index;
+use crate::leader::Leader;
+use crate::lease::{self, Election, Leadership, LeaseConfig};
 use crate::metrics::Metrics;
 use crate::object::Scope;
+use crate::reconcile::Reconciler;
 use crate::report::{self, Reports};
+use crate::snapshot::Snapshot;
 use crate::source::kube::{KubeSource, build_client};
 use crate::source::manifests::Manifests;
 use crate::source::{EVENT_CAPACITY, Purpose, Sources};
@@ -59,6 +64,15 @@ pub struct Bound {
     pub admin: SocketAddr,
     /// For the API server's questions, where webhooks are turned on.
     pub webhooks: Option<SocketAddr>,
+}
+
+/// Where routes come from.
+struct Routes {
+    source: Part,
+    index: Part,
+    sources: Sources,
+    /// `None` with a folder.
+    client: Option<Client>,
 }
 
 type Part = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
@@ -106,53 +120,50 @@ impl App {
     /// # Errors
     /// A port that is taken, a folder that is not there, a kubeconfig that cannot be used.
     pub async fn bind(args: Args, shutdown: CancellationToken) -> anyhow::Result<Self> {
-        let scopes = args.scopes();
         let webhooks = if args.enable_webhooks {
             Some(Webhooks::bind(args.webhook_listen, &args.webhook_cert_dir).await?)
         } else {
             None
         };
-        let Args { manifests, kubeconfig, namespaces: _, discovery_listen, admin_listen, deny_cidrs, .. } =
-            args;
-        let (discovery_listener, discovery_bound) = bind("--discovery-listen", discovery_listen).await?;
-        let (admin_listener, admin_bound) = bind("--admin-listen", admin_listen).await?;
+        let (discovery_listener, discovery_bound) = bind("--discovery-listen", args.discovery_listen).await?;
+        let (admin_listener, admin_bound) = bind("--admin-listen", args.admin_listen).await?;
 
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
-        let sources = Sources::new(Purpose::Routes, Arc::clone(&metrics));
-        let (events, received) = mpsc::channel(EVENT_CAPACITY);
         let (snapshots, newest) = watch::channel(None);
+        let routes = Routes::open(&args, snapshots, Arc::clone(&metrics)).await?;
+        let (election, leadership) = election(&args, discovery_bound, &metrics).await?;
 
-        let folder_is_source = manifests.is_some();
-        let policy = EndpointPolicy { allow_loopback: folder_is_source, deny: deny_cidrs };
-        let (scopes, source) = if let Some(folder) = manifests {
-            let source = Manifests::open(&folder, policy, events, sources.clone()).context("--manifests")?;
-            (vec![Scope::AllNamespaces], part(source.run()))
-        } else {
-            let client = build_client(kubeconfig.as_deref()).await.context("no way to the Kubernetes API")?;
-            let source = KubeSource::new(client, scopes.clone(), policy, events, sources.clone());
-            (scopes, endless_part(source.run()))
-        };
-        let index = Index::new(&scopes);
-        let indexer = indexer::run(index, received, snapshots, sources.clone(), Arc::clone(&metrics));
         let limits = Limits::default();
-        // There is one controller on a folder, and so it leads. With the Kubernetes API nobody does.
-        let (_, leading) = watch::channel(folder_is_source);
-        let leads_at = Some(discovery_bound).filter(|at| folder_is_source && !at.ip().is_unspecified());
-        let (_, leader) = watch::channel(leads_at.map(|at| at.to_string()));
+        let leading = leadership.leading.clone();
         let reports = Reports::new(leading, limits, Arc::clone(&metrics), shutdown.clone());
         let following = reports.clone().run(newest.clone(), report::SETTLE);
-        let discovery =
-            Discovery::new(newest.clone(), leader, reports.clone(), metrics, limits, shutdown.clone());
-        let gateways = discovery.gateways().clone();
-        let admin = Admin { snapshots: newest, sources, gateways, reports, registry: Arc::new(registry) };
+        let leader = leadership.address.clone();
+        let discovery = Discovery::new(
+            newest.clone(),
+            leader,
+            reports.clone(),
+            Arc::clone(&metrics),
+            limits,
+            shutdown.clone(),
+        );
         let mut parts = vec![
-            ("source", source),
-            ("index", endless_part(indexer)),
+            ("source", routes.source),
+            ("index", routes.index),
             ("reports", endless_part(following)),
-            ("discovery", part(discovery.serve(discovery_listener))),
-            ("admin", part(admin.serve(admin_listener, shutdown.clone()))),
+            ("election", endless_part(election.run(shutdown.clone()))),
         ];
+        if let Some(client) = routes.client {
+            let identity = args.identity.clone().unwrap_or_else(lease::host_name);
+            let reconciler = Reconciler::new(client.clone(), reports.clone(), identity, Arc::clone(&metrics));
+            let leader = Leader::new(client, args.scopes(), metrics, reconciler);
+            parts.push(("leader", endless_part(lead(leadership, leader))));
+        }
+        let gateways = discovery.gateways().clone();
+        let registry = Arc::new(registry);
+        let admin = Admin { snapshots: newest, sources: routes.sources, gateways, reports, registry };
+        parts.push(("discovery", part(discovery.serve(discovery_listener))));
+        parts.push(("admin", part(admin.serve(admin_listener, shutdown.clone()))));
         let mut bound = Bound { discovery: discovery_bound, admin: admin_bound, webhooks: None };
         if let Some((webhooks, address)) = webhooks {
             bound.webhooks = Some(address);
@@ -178,7 +189,7 @@ impl App {
             parts.spawn(async move {
                 // Servers end by themselves, in order; the source and the index have nothing to finish.
                 let result = match name {
-                    "discovery" | "admin" | "webhooks" => part.await,
+                    "discovery" | "admin" | "webhooks" | "election" => part.await,
                     _ => shutdown.run_until_cancelled(part).await.unwrap_or(Ok(())),
                 };
                 (name, result)
@@ -203,6 +214,64 @@ impl App {
             () = overdue => Ok(()),
         }
     }
+}
+
+// === impl Routes ===
+
+impl Routes {
+    /// Opens the folder or the way to the Kubernetes API; snapshots go out through `snapshots`.
+    async fn open(
+        args: &Args,
+        snapshots: watch::Sender<Option<Snapshot>>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let sources = Sources::new(Purpose::Routes, Arc::clone(&metrics));
+        let (events, received) = mpsc::channel(EVENT_CAPACITY);
+        let policy =
+            EndpointPolicy { allow_loopback: args.manifests.is_some(), deny: args.deny_cidrs.clone() };
+        let (scopes, source, client) = if let Some(folder) = &args.manifests {
+            let source = Manifests::open(folder, policy, events, sources.clone()).context("--manifests")?;
+            (vec![Scope::AllNamespaces], part(source.run()), None)
+        } else {
+            let client = client(args).await?;
+            let source = KubeSource::new(client.clone(), args.scopes(), policy, events, sources.clone());
+            (args.scopes(), endless_part(source.run()), Some(client))
+        };
+        let index = Index::new(&scopes);
+        let index = endless_part(indexer::run(index, received, snapshots, sources.clone(), metrics));
+        Ok(Self { source, index, sources, client })
+    }
+}
+
+async fn client(args: &Args) -> anyhow::Result<Client> {
+    build_client(args.kubeconfig.as_deref()).await.context("no way to the Kubernetes API")
+}
+
+/// Who leads: with a folder this controller does, else the holder of the Lease.
+async fn election(
+    args: &Args,
+    discovery: SocketAddr,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Election, Leadership)> {
+    let bound = Some(discovery).filter(|bound| !bound.ip().is_unspecified());
+    let address = args.advertise_address.clone().or_else(|| bound.map(|bound| bound.to_string()));
+    if args.manifests.is_some() {
+        return Ok(Election::alone(address, Arc::clone(metrics)));
+    }
+    let address = address.with_context(|| {
+        format!(
+            "--advertise-address is missing: --discovery-listen {discovery} does not say where gateways reach this \
+             controller while it leads"
+        )
+    })?;
+    let config = LeaseConfig::new(args.lease_namespace.clone(), args.identity.clone(), address);
+    // A client of its own: renewals do not wait behind other calls.
+    Ok(Election::new(client(args).await?, config, Arc::clone(metrics)))
+}
+
+/// Works in each term of this controller.
+async fn lead(leadership: Leadership, leader: Leader) {
+    leadership.in_each_term(|_| leader.lead()).await;
 }
 
 fn part<E: Into<anyhow::Error>>(future: impl Future<Output = Result<(), E>> + Send + 'static) -> Part {

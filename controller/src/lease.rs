@@ -73,7 +73,7 @@ pub struct Election {
 
 enum Mode {
     /// There is nobody else.
-    Alone { address: String },
+    Alone { address: Option<String> },
     /// Whoever holds the Lease leads.
     Lease { client: Client, config: LeaseConfig },
 }
@@ -122,9 +122,9 @@ impl Election {
         (Self { mode: Mode::Lease { client, config }, publisher }, leadership)
     }
 
-    /// Without a Lease: this controller leads until it stops.
+    /// Without a Lease: this controller leads until it stops. `address` is where gateways reach it, where that is known.
     #[must_use]
-    pub fn alone(address: String, metrics: Arc<Metrics>) -> (Self, Leadership) {
+    pub fn alone(address: Option<String>, metrics: Arc<Metrics>) -> (Self, Leadership) {
         let (publisher, leadership) = Publisher::new(metrics);
         (Self { mode: Mode::Alone { address }, publisher }, leadership)
     }
@@ -137,7 +137,7 @@ impl Election {
             Mode::Alone { address } => {
                 // As good as for ever: tokio takes timers of about two years at most.
                 publisher.leads(1, Instant::now() + Duration::from_hours(24 * 365));
-                publisher.set_address(Some(&address));
+                publisher.set_address(address.as_deref());
                 shutdown.cancelled().await;
                 publisher.set_address(None);
                 publisher.ends();
@@ -307,7 +307,7 @@ fn pod_namespace() -> Option<String> {
     Some(namespace.trim().to_owned()).filter(|namespace| is_dns_label(namespace.as_bytes()))
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "controller".to_owned(), |name| name.trim().to_owned())
 }

@@ -9,7 +9,8 @@
 //! - [`snapshot`] is every route at one moment, immutable.
 //! - [`discovery`] brings each gateway from what it holds to the newest snapshot.
 //! - [`report`] takes what gateways tell the leader, and [`programmed`] says from it which routes all of them hold.
-//! - [`lease`] says which of several controllers leads.
+//! - [`lease`] says which of several controllers leads; [`leader`] is what only that one does: it makes pods of Agents
+//!   and tells their [`status`].
 //! - [`webhooks`] checks Agents before the API server stores them, where that is turned on.
 //! - [`status`] is what a person reads of an Agent: conditions, phase, Events.
 //! - [`workload`] makes the objects that run an Agent and compares them with those that exist; pure.
@@ -22,10 +23,12 @@ pub mod app;
 pub mod args;
 pub mod discovery;
 pub mod index;
+pub mod leader;
 pub mod lease;
 pub mod metrics;
 pub mod object;
 pub mod programmed;
+mod reconcile;
 pub mod report;
 pub mod snapshot;
 pub mod source;

@@ -23,8 +23,8 @@ pub struct Metrics {
     refused_endpoints: Gauge,
     generation: Gauge<u64, AtomicU64>,
     gateways: Gauge,
-    report_members: Gauge,
     leader: Gauge,
+    report_members: Gauge,
     responses: Counter,
     upserts: Counter,
     removals: Counter,
@@ -33,6 +33,9 @@ pub struct Metrics {
     source_up: Family<KindLabel, Gauge>,
     workload_source_up: Family<KindLabel, Gauge>,
     manifest_problems: Gauge,
+    reconcile_waiting: Gauge,
+    reconcile_failing: Gauge,
+    reconcile_failures: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,12 +65,12 @@ impl Metrics {
             m.generation.clone(),
         );
         krypton.register("gateways", "Gateways connected", m.gateways.clone());
+        krypton.register("leader", "Whether this controller leads", m.leader.clone());
         krypton.register(
             "report_members",
             "Gateways that report to this controller; 0 where it does not lead",
             m.report_members.clone(),
         );
-        krypton.register("leader", "Whether this controller leads", m.leader.clone());
         krypton.register("responses", "Discovery responses sent", m.responses.clone());
         krypton.register("upserts", "Routes sent to gateways", m.upserts.clone());
         krypton.register("removals", "Removals of routes sent to gateways", m.removals.clone());
@@ -92,7 +95,27 @@ impl Metrics {
             "Problems in the folder of manifests at present",
             m.manifest_problems.clone(),
         );
+        m.register_leader(krypton);
         metrics
+    }
+
+    /// What only the leader counts.
+    fn register_leader(&self, krypton: &mut Registry) {
+        krypton.register(
+            "reconcile_waiting",
+            "Agents that the leader is to look at, now or at a set time",
+            self.reconcile_waiting.clone(),
+        );
+        krypton.register(
+            "reconcile_failing",
+            "Agents whose last look failed, and is tried again",
+            self.reconcile_failing.clone(),
+        );
+        krypton.register(
+            "reconcile_failures",
+            "Looks at an Agent that failed and were to be tried again",
+            self.reconcile_failures.clone(),
+        );
     }
 
     /// A newer snapshot is out.
@@ -146,6 +169,17 @@ impl Metrics {
             Purpose::Workloads => &self.workload_source_up,
         };
         family.get_or_create(&KindLabel { kind }).set(up.into());
+    }
+
+    /// How many Agents the leader is to look at, and how many looks failed the last time.
+    pub fn set_reconciling(&self, waiting: usize, failing: usize) {
+        self.reconcile_waiting.set(as_gauge(waiting));
+        self.reconcile_failing.set(as_gauge(failing));
+    }
+
+    /// A look at an Agent failed.
+    pub fn count_reconcile_failure(&self) {
+        self.reconcile_failures.inc();
     }
 
     /// How many problems the folder of manifests has at present.

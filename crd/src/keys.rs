@@ -26,12 +26,12 @@ pub const MANAGED_BY: &str = "krypton-runtime";
 /// The Go system's finalizer. It guards nothing: it is removed wherever it is met and never added.
 pub const FINALIZER: &str = "krypton.ai/cleanup";
 
+/// Field manager of every server-side apply.
+pub const FIELD_MANAGER: &str = "krypton-controller";
+
 /// Annotation on the objects made for an Agent: a hash of what they were last wanted to be. A hash that is another now
 /// means that something has to be written, also where the change is a field that is no longer wanted.
 pub const APPLIED_ANNOTATION: &str = "krypton.ai/applied";
-
-/// Field manager of every server-side apply.
-pub const FIELD_MANAGER: &str = "krypton-controller";
 
 /// Label by which Kubernetes ties an EndpointSlice to its Service; the value is the Service's name.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";

@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 pub struct Leadership {
     /// The term in which this controller leads; unset while it does not.
     pub term: watch::Receiver<Option<Term>>,
+    /// Whether this controller leads: whether there is a term.
+    pub leading: watch::Receiver<bool>,
     /// Where the leader is reached, as `host:port`, be it this controller or another. Unset while no leader is
     /// known, or none that says where.
     pub address: watch::Receiver<Option<String>>,
@@ -47,6 +49,7 @@ pub struct Hold {
 #[derive(Debug)]
 pub(super) struct Publisher {
     term: watch::Sender<Option<Term>>,
+    leading: watch::Sender<bool>,
     address: watch::Sender<Option<String>>,
     metrics: Arc<Metrics>,
     reign: Option<Reign>,
@@ -130,8 +133,10 @@ impl Publisher {
     /// Tells of no leader yet.
     pub(super) fn new(metrics: Arc<Metrics>) -> (Self, Leadership) {
         let (term, terms) = watch::channel(None);
+        let (leading, leads) = watch::channel(false);
         let (address, addresses) = watch::channel(None);
-        (Self { term, address, metrics, reign: None }, Leadership { term: terms, address: addresses })
+        let leadership = Leadership { term: terms, leading: leads, address: addresses };
+        (Self { term, leading, address, metrics, reign: None }, leadership)
     }
 
     /// This controller leads in the term `number`, for sure until then.
@@ -145,6 +150,7 @@ impl Publisher {
         tasks.close();
         let term = Term { number, token: CancellationToken::new(), until: known, tasks };
         self.term.send_replace(Some(term.clone()));
+        self.leading.send_replace(true);
         self.metrics.set_leader(true);
         self.reign = Some(Reign { term, until });
     }
@@ -154,6 +160,7 @@ impl Publisher {
         if let Some(reign) = self.reign.as_ref().filter(|reign| !reign.term.token.is_cancelled()) {
             reign.term.token.cancel();
             self.term.send_replace(None);
+            self.leading.send_replace(false);
             self.metrics.set_leader(false);
         }
     }

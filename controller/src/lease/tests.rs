@@ -236,7 +236,7 @@ async fn an_election_that_is_dropped_ends_the_term() {
 async fn work_runs_in_a_term_and_ends_with_it() {
     let mut registry = Registry::default();
     let (election, leadership) =
-        Election::alone("127.0.0.1:9090".into(), Arc::new(Metrics::new(&mut registry)));
+        Election::alone(Some("127.0.0.1:9090".into()), Arc::new(Metrics::new(&mut registry)));
     let metric = || {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -1,0 +1,287 @@
+//! Carries out what [`Step`] says about one child: the calls to the API server.
+//!
+//! Owns the form of each call and what an error of it means. Never decides what is wanted.
+//!
+//! - An absent child is created by POST: it fails where an object of that name has appeared meanwhile, whereas an
+//!   apply would merge into it.
+//! - A child that is there is applied with its uid, so that another object of the name is never written.
+//! - Unknown fields are refused by the API server, not dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use krypton_crd::keys;
+use kube::Client;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::api::{CallError, Verdict, call, verdict};
+use super::live::{Live, TAKEN_OVER, is_newer};
+use super::plan::{ChildMemory, Step, TRUCE, Why};
+use crate::object::{Kind, ObjectId};
+use crate::workload::{FieldPath, foreign_owner_of, take_over, writers};
+
+/// How long an object that we wrote is believed in before the watch shows it.
+const ECHO: Duration = Duration::from_secs(5);
+
+/// How soon a foreign object is looked at again: its end is seen by no watch where it bears no label of ours.
+const FOREIGN_PAUSE: Duration = Duration::from_secs(15);
+
+/// One of the children: where it is in the API.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Child<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) id: &'a ObjectId,
+    /// The Agent's uid.
+    pub(crate) owner: &'a str,
+    pub(crate) wanted: &'a Value,
+}
+
+/// A child as it is known: by the watch, and by what we wrote ourselves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    memory: ChildMemory,
+    /// What our last write answered, until the watch shows it or something newer.
+    echo: Option<(Arc<Live>, Instant)>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Synced {
+    /// The child as it is now.
+    pub(crate) live: Option<Arc<Live>>,
+    pub(crate) did: Option<Did>,
+    /// Why it is not as wanted.
+    pub(crate) problem: Option<ChildProblem>,
+    /// When it has to be looked at again, at the latest.
+    pub(crate) again: Option<Duration>,
+}
+
+/// What was done to a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Did {
+    /// It was created.
+    Created,
+    /// It was applied; where that was a repair, `by` is who had written otherwise, as far as is known.
+    Applied { why: Why, by: Option<String> },
+}
+
+/// Why a child is not as wanted, where the Agent's owner or the cluster's has to do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ChildProblem {
+    /// An object of its name belongs to somebody else.
+    Foreign,
+    /// Another controller keeps changing it.
+    Contested { manager: String },
+    /// The API server says that the object is wrong.
+    Invalid(String),
+    /// The API server will not have it now: a quota, a policy, missing rights.
+    Refused(String),
+}
+
+// === impl Child ===
+
+impl Child<'_> {
+    /// Makes the child as it is wanted. `seen` is what the watch shows.
+    pub(crate) async fn sync(
+        &self,
+        client: &Client,
+        seen: Option<&Arc<Live>>,
+        known: &mut Known,
+    ) -> Result<Synced, CallError> {
+        let now = Instant::now();
+        let (live, again) = known.newest(seen, now);
+        let step = Step::plan(self.wanted, live.as_deref(), self.owner, &known.memory, now);
+        match step {
+            Step::Keep => Ok(Synced { again, ..Synced::as_it_is(live) }),
+            Step::Later(pause) => Ok(Synced { again: Some(pause), ..Synced::as_it_is(live) }),
+            Step::Foreign => Ok(Synced::foreign()),
+            Step::Refused(message) => Ok(Synced::with_problem(live, ChildProblem::Invalid(message), None)),
+            Step::Contested { manager } => {
+                known.memory.give_way(&manager, now);
+                Ok(Synced::with_problem(live, ChildProblem::Contested { manager }, Some(TRUCE)))
+            }
+            Step::Create => {
+                let answer = self.create(client).await;
+                self.judge(client, answer, None, Did::Created, known).await
+            }
+            Step::Apply { take_over, why } => {
+                let by = match &why {
+                    Why::Repaired(path) => self.writer_of(client, path).await?,
+                    Why::ForeignReplicas => {
+                        self.writer_of(client, &FieldPath::of(&["spec", "replicas"])).await?
+                    }
+                    Why::Changed | Why::TakenOver | Why::Resized => None,
+                };
+                if take_over {
+                    self.take_over(client).await?;
+                }
+                let uid = live.as_ref().map(|live| live.uid().to_owned()).unwrap_or_default();
+                let answer = self.apply(client, &uid).await;
+                self.judge(client, answer, live, Did::Applied { why, by }, known).await
+            }
+        }
+    }
+
+    /// What follows from the answer to a write.
+    async fn judge(
+        &self,
+        client: &Client,
+        answer: Result<Value, CallError>,
+        live: Option<Arc<Live>>,
+        did: Did,
+        known: &mut Known,
+    ) -> Result<Synced, CallError> {
+        let now = Instant::now();
+        let error = match answer {
+            Ok(object) => {
+                let live = Arc::new(Live::new(object));
+                let (why, by) = match &did {
+                    Did::Applied { why, by } => (Some(why), by.as_deref()),
+                    Did::Created => (None, None),
+                };
+                known.memory.written(self.wanted, why, by, now);
+                known.echo = Some((Arc::clone(&live), now));
+                return Ok(Synced { did: Some(did), ..Synced::as_it_is(Some(live)) });
+            }
+            Err(error) => error,
+        };
+        match verdict(&error) {
+            Verdict::Invalid(message) => {
+                known.memory.refused(self.wanted, &message, now);
+                Ok(Synced::with_problem(live, ChildProblem::Invalid(message), None))
+            }
+            Verdict::Refused(message) => {
+                Ok(Synced::with_problem(live, ChildProblem::Refused(message), Some(FOREIGN_PAUSE)))
+            }
+            Verdict::Vanishing => Ok(Synced::as_it_is(live)),
+            // Without our label it is seen by no watch: whose it is, only the object itself tells.
+            Verdict::Exists => match self.get(client).await? {
+                Some(found) if found.is_child_of(self.owner) => {
+                    known.echo = Some((Arc::new(found), now));
+                    Err(error)
+                }
+                Some(_) => Ok(Synced::foreign()),
+                None => Err(error),
+            },
+            Verdict::Passing => Err(error),
+        }
+    }
+
+    async fn create(&self, client: &Client) -> Result<Value, CallError> {
+        let uri =
+            format!("{}?fieldManager={}&fieldValidation=Strict", self.collection(), keys::FIELD_MANAGER);
+        let body = self.wanted.to_string().into_bytes();
+        let request = Request::post(uri).header("Content-Type", "application/json").body(body)?;
+        call(client, request).await
+    }
+
+    async fn apply(&self, client: &Client, uid: &str) -> Result<Value, CallError> {
+        let mut wanted = self.wanted.clone();
+        wanted["metadata"]["uid"] = uid.into();
+        let uri =
+            format!("{}?fieldManager={}&force=true&fieldValidation=Strict", self.path(), keys::FIELD_MANAGER);
+        // YAML is a superset of JSON.
+        let request = Request::patch(uri).header("Content-Type", "application/apply-patch+yaml");
+        call(client, request.body(wanted.to_string().into_bytes())?).await
+    }
+
+    /// Who owns the field at `path` besides us. A field that was taken away has no owner: then whoever wrote last.
+    async fn writer_of(&self, client: &Client, path: &FieldPath) -> Result<Option<String>, CallError> {
+        let object: Value = call(client, Request::get(self.path()).body(Vec::new())?).await?;
+        let latest = || {
+            let all = writers(&object);
+            let others = all.iter().filter(|writer| {
+                writer.manager != keys::FIELD_MANAGER && writer.subresource != Some("status")
+            });
+            others.max_by_key(|writer| writer.time).map(|writer| writer.manager.to_owned())
+        };
+        Ok(foreign_owner_of(&object, path).map(str::to_owned).or_else(latest))
+    }
+
+    /// Makes others' Updates ours. The test on the version in it fails where somebody writes at the same time.
+    async fn take_over(&self, client: &Client) -> Result<(), CallError> {
+        let object: Value = call(client, Request::get(self.path()).body(Vec::new())?).await?;
+        let Some(patch) = take_over(&object, &TAKEN_OVER) else { return Ok(()) };
+        let uri = format!("{}?fieldManager={}", self.path(), keys::FIELD_MANAGER);
+        let request = Request::patch(uri).header("Content-Type", "application/json-patch+json");
+        call::<Value>(client, request.body(patch.to_string().into_bytes())?).await?;
+        Ok(())
+    }
+
+    async fn get(&self, client: &Client) -> Result<Option<Live>, CallError> {
+        match call::<Value>(client, Request::get(self.path()).body(Vec::new())?).await {
+            Ok(object) => Ok(Some(Live::new(object))),
+            Err(CallError::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn collection(&self) -> String {
+        let (group, plural) = match self.kind {
+            Kind::Deployment => ("apis/apps/v1", "deployments"),
+            Kind::Service => ("api/v1", "services"),
+            _ => ("api/v1", "serviceaccounts"),
+        };
+        format!("/{group}/namespaces/{}/{plural}", self.id.namespace)
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.id.name)
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// The newest that is known, and when to look again where that rests on our own word.
+    fn newest(&mut self, seen: Option<&Arc<Live>>, now: Instant) -> (Option<Arc<Live>>, Option<Duration>) {
+        let Some((echo, since)) = &self.echo else { return (seen.cloned(), None) };
+        let age = now.duration_since(*since);
+        let overtaken = seen.is_some_and(|seen| !is_newer(echo.version(), seen.version()));
+        if overtaken || age >= ECHO {
+            self.echo = None;
+            return (seen.cloned(), None);
+        }
+        (Some(Arc::clone(echo)), Some(ECHO.saturating_sub(age)))
+    }
+}
+
+// === impl Synced ===
+
+impl Synced {
+    fn as_it_is(live: Option<Arc<Live>>) -> Self {
+        Self { live, did: None, problem: None, again: None }
+    }
+
+    fn foreign() -> Self {
+        Self::with_problem(None, ChildProblem::Foreign, Some(FOREIGN_PAUSE))
+    }
+
+    fn with_problem(live: Option<Arc<Live>>, problem: ChildProblem, again: Option<Duration>) -> Self {
+        Self { live, did: None, problem: Some(problem), again }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_write_is_believed_until_the_watch_shows_it_or_some_seconds_passed() {
+        let live = |version: &str| {
+            Arc::new(Live::new(serde_json::json!({ "metadata": { "resourceVersion": version } })))
+        };
+        let version = |newest: (Option<Arc<Live>>, _)| newest.0.map(|live| live.version().to_owned());
+        let now = Instant::now();
+        let written = Known { echo: Some((live("10"), now)), ..Known::default() };
+        let of = |seen: Option<&Arc<Live>>, at| version(written.clone().newest(seen, at));
+        assert_eq!(of(None, now).as_deref(), Some("10"));
+        assert_eq!(of(Some(&live("9")), now).as_deref(), Some("10"));
+        assert_eq!(of(Some(&live("10")), now).as_deref(), Some("10"));
+        assert_eq!(of(Some(&live("11")), now).as_deref(), Some("11"));
+        assert_eq!(of(Some(&live("9")), now + ECHO).as_deref(), Some("9"));
+        assert_eq!(of(None, now + ECHO), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! A child as it is in the cluster, trimmed to what is compared. Pure.
+
+use krypton_crd::keys;
+use serde_json::Value;
+
+use crate::workload::{Writer, owner_uid, writers};
+
+/// The field manager of the Go controller, whose binary is called so.
+pub(crate) const GO_MANAGER: &str = "manager";
+
+/// The field managers whose Updates become ours with the next apply: the Go controller's, and that of the POST by
+/// which we create. Else their fields would stay when we no longer want them.
+pub(crate) const TAKEN_OVER: [&str; 2] = [GO_MANAGER, keys::FIELD_MANAGER];
+
+/// A Deployment, Service or service account that exists.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Live {
+    /// Without `managedFields`, often its larger half.
+    object: Value,
+    by_go: bool,
+    to_be_taken_over: bool,
+}
+
+// === impl Live ===
+
+impl Live {
+    /// Keeps what is needed of `object`, as the API server gave it.
+    pub(crate) fn new(mut object: Value) -> Self {
+        let updates = |writer: &Writer<'_>, managers: &[&str]| {
+            writer.operation == "Update" && writer.subresource.is_none() && managers.contains(&writer.manager)
+        };
+        let all = writers(&object);
+        let by_go = all.iter().any(|writer| updates(writer, &[GO_MANAGER]));
+        let to_be_taken_over = all.iter().any(|writer| updates(writer, &TAKEN_OVER));
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        Self { object, by_go, to_be_taken_over }
+    }
+
+    /// Whether the Go controller has fields in it.
+    pub(crate) fn is_by_go(&self) -> bool {
+        self.by_go
+    }
+
+    /// Whether Updates are to become ours before the next apply.
+    pub(crate) fn is_to_be_taken_over(&self) -> bool {
+        self.to_be_taken_over
+    }
+
+    /// The object, without `managedFields`.
+    pub(crate) fn object(&self) -> &Value {
+        &self.object
+    }
+
+    /// Whether it is a child of the Agent with that uid.
+    pub(crate) fn is_child_of(&self, uid: &str) -> bool {
+        owner_uid(&self.object) == Some(uid)
+    }
+
+    /// Whether it is on its way out.
+    pub(crate) fn is_deleting(&self) -> bool {
+        self.object.pointer("/metadata/deletionTimestamp").is_some()
+    }
+
+    /// Its uid.
+    pub(crate) fn uid(&self) -> &str {
+        self.text("/metadata/uid")
+    }
+
+    /// Its `resourceVersion`.
+    pub(crate) fn version(&self) -> &str {
+        self.text("/metadata/resourceVersion")
+    }
+
+    /// What was wanted when it was last written, as a hash.
+    pub(crate) fn applied(&self) -> Option<&str> {
+        applied(&self.object)
+    }
+
+    /// `spec.replicas`, for a Deployment.
+    pub(crate) fn replicas(&self) -> Option<u32> {
+        replicas(&self.object)
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// The hash that a wanted or a live object bears.
+pub(crate) fn applied(object: &Value) -> Option<&str> {
+    object.get("metadata")?.get("annotations")?.get(keys::APPLIED_ANNOTATION)?.as_str()
+}
+
+/// `spec.replicas` of a wanted or a live object.
+pub(crate) fn replicas(object: &Value) -> Option<u32> {
+    object.pointer("/spec/replicas").and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok())
+}
+
+/// Whether `version` is newer than `other`. Versions of one kind grow, and are numbers on every API server of
+/// Kubernetes; one that is none is taken for newer where it differs, so that nothing old is trusted.
+pub(crate) fn is_newer(version: &str, other: &str) -> bool {
+    match (version.parse::<u64>(), other.parse::<u64>()) {
+        (Ok(version), Ok(other)) => version > other,
+        _ => version != other,
+    }
+}
