@@ -17,7 +17,7 @@ use crate::crd::install_lax_crd;
 use crate::objects::{agent, put};
 use crate::support::{
     Krypton, SOON, Traffic, apply_echo, call, delete_agent, endpoints_become, get, instance, is_answered_by,
-    is_ready, is_refused, metric_becomes, path, ready, route, slice, table,
+    is_ready, is_refused, metric_becomes, path, ready, route, slice, start_controller, table,
 };
 
 /// Where clients of the Service dial it; its pod listens elsewhere.
@@ -33,6 +33,16 @@ fn service(address: Ipv4Addr, target: u16) -> Value {
     })
 }
 
+/// A Service that has no address.
+fn headless_service() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": "echo", "labels": { "krypton.ai/agent": "echo" } },
+        "spec": { "clusterIP": "None", "ports": [{ "name": "http", "port": SERVICE_PORT }] },
+    })
+}
+
 /// Applies the agent `echo` with a pod, and a Service at `cluster_ip`; waits until the gateway knows both.
 async fn apply_echo_with_service(
     gateway: &Gateway,
@@ -40,11 +50,12 @@ async fn apply_echo_with_service(
     pod: SocketAddr,
     cluster_ip: Ipv4Addr,
 ) {
-    put(namespace, agent("echo", json!({ "port": pod.port() }))).await.unwrap();
-    // A test before this one may have had the same bridge, and its namespace may not be gone yet.
+    // A test before this one may have had the same bridge, and its namespace may not be gone yet. The Service is there
+    // before its Agent, so that the controller leaves it alone.
     eventually("the address is free", SOON, async || put(namespace, service(cluster_ip, pod.port())).await)
         .await
         .unwrap();
+    put(namespace, agent("echo", json!({ "port": pod.port() }))).await.unwrap();
     put(namespace, slice("echo-1", "echo", pod.port(), &[ready(pod.ip())])).await.unwrap();
     endpoints_become(gateway, namespace, &[pod]).await;
     let expected = SocketAddr::from((cluster_ip, SERVICE_PORT)).to_string();
@@ -67,11 +78,6 @@ async fn is_on_disk(file: &Path, addresses: &[Ipv4Addr]) {
     })
     .await
     .unwrap();
-}
-
-async fn start_controller(namespace: &Namespace, args: &[&str]) -> Controller {
-    let args: Vec<&str> = ["--namespace", namespace.name()].iter().chain(args).copied().collect();
-    Controller::start_on_cluster(namespace.cluster().kubeconfig(), &args).await.unwrap()
 }
 
 /// Starts it again where gateways look for it.
@@ -166,13 +172,14 @@ async fn a_gateway_that_restarts_without_a_controller_serves_from_disk() {
         let discovery = controller.discovery;
         let gateway = Gateway::start(discovery, &flags).await.unwrap();
         let krypton = Krypton { controller, gateway };
+        put(namespace, headless_service()).await.unwrap();
         apply_echo(&krypton, namespace, &pod, "pod").await;
         is_on_disk(&file, &[bridge.address(10)]).await;
         drop(krypton);
 
         let gateway = Gateway::start(discovery, &flags).await.unwrap();
         is_ready(&gateway).await;
-        // There is no Service to ask, so the pod it is.
+        // There is no address of a Service to ask, so the pod it is.
         assert_eq!(call(&gateway, namespace).await.by, "pod");
         is_refused(&gateway, namespace, "other", "agent_not_found").await;
 

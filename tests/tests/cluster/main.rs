@@ -19,6 +19,9 @@ mod faults;
 #[cfg(test)]
 #[path = "../../../crd/tests/invalid/table.rs"]
 mod invalid_specs;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod leadership;
 #[cfg(test)]
 mod objects;
 #[cfg(test)]
@@ -32,7 +35,14 @@ mod runner;
 mod shared;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
+mod statuses;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod testbed;
 #[cfg(test)]
 mod webhooks;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod workloads;

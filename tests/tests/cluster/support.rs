@@ -83,12 +83,18 @@ impl Krypton {
 
     /// The same, with flags for the controller.
     pub(crate) async fn start_with(namespace: &Namespace, args: &[&str]) -> Self {
-        let args: Vec<&str> = ["--namespace", namespace.name()].iter().chain(args).copied().collect();
-        let controller = Controller::start_on_cluster(namespace.cluster().kubeconfig(), &args).await.unwrap();
+        let controller = start_controller(namespace, args).await;
         let gateway = Gateway::start(controller.discovery, &[]).await.unwrap();
         is_ready(&gateway).await;
         Self { controller, gateway }
     }
+}
+
+/// A controller that looks after this namespace, and leads in it.
+pub(crate) async fn start_controller(namespace: &Namespace, args: &[&str]) -> Controller {
+    let own = ["--namespace", namespace.name(), "--lease-namespace", namespace.name()];
+    let args: Vec<&str> = own.iter().chain(args).copied().collect();
+    Controller::start_on_cluster(namespace.cluster().kubeconfig(), &args).await.unwrap()
 }
 
 // === impl Traffic ===
