@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::api::{CallError, Verdict, call, verdict};
 use super::live::{Live, TAKEN_OVER, is_newer};
-use super::plan::{ChildMemory, Step, TRUCE, Why};
+use super::plan::{ChildMemory, DELETION_PAUSE, Step, TRUCE, Why};
 use crate::object::{Kind, ObjectId};
 use crate::workload::{FieldPath, foreign_owner_of, take_over, writers};
 
@@ -97,6 +97,7 @@ impl Child<'_> {
             Step::Keep => Ok(Synced { again, ..Synced::as_it_is(live) }),
             Step::Later(pause) => Ok(Synced { again: Some(pause), ..Synced::as_it_is(live) }),
             Step::Foreign => Ok(Synced::foreign()),
+            Step::Await => Ok(Synced { again: Some(DELETION_PAUSE), ..Synced::as_it_is(None) }),
             Step::Refused(message) => Ok(Synced::with_problem(live, ChildProblem::Invalid(message), None)),
             Step::Contested { manager } => {
                 known.memory.give_way(&manager, now);
@@ -162,7 +163,11 @@ impl Child<'_> {
                     known.echo = Some((Arc::new(found), now));
                     Err(error)
                 }
-                Some(_) => Ok(Synced::foreign()),
+                // The plan has the rules; it is asked again with what was found.
+                Some(found) => match Step::plan(self.wanted, Some(&found), self.owner, &known.memory, now) {
+                    Step::Await => Ok(Synced { again: Some(DELETION_PAUSE), ..Synced::as_it_is(None) }),
+                    _ => Ok(Synced::foreign()),
+                },
                 None => Err(error),
             },
             Verdict::Passing => Err(error),

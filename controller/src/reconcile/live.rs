@@ -58,6 +58,17 @@ impl Live {
         owner_uid(&self.object) == Some(uid)
     }
 
+    /// Whether it was made for an earlier Agent called `name`, which is gone: then Kubernetes takes it away.
+    pub(crate) fn is_left_over_of(&self, name: &str) -> bool {
+        let owners = self.object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        owners.into_iter().flatten().any(|owner| {
+            owner["controller"] == true
+                && owner["apiVersion"] == keys::API_VERSION
+                && owner["kind"] == keys::KIND
+                && owner["name"] == name
+        })
+    }
+
     /// Whether it is on its way out.
     pub(crate) fn is_deleting(&self) -> bool {
         self.object.pointer("/metadata/deletionTimestamp").is_some()

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use krypton_crd::AgentStatus;
 use tokio::time::Instant;
 
@@ -98,8 +100,70 @@ impl StatusMemory {
         self.written.as_ref().map(|(_, _, at)| *at)
     }
 
-    /// Whether exactly `status` was written before: who changes it back is another controller.
-    pub(crate) fn is_written(&self, status: &AgentStatus) -> bool {
-        self.written.as_ref().is_some_and(|(written, _, _)| written == status)
+    /// Whether what `status` says was written before, and is not what the Agent has now, `current`: somebody else
+    /// writes the status too. Times are worked out anew from what that one left, and say nothing.
+    pub(crate) fn is_undone(&self, current: Option<&AgentStatus>, status: &AgentStatus) -> bool {
+        let wanted = without_times(status);
+        let written = self.written.as_ref().is_some_and(|(written, _, _)| without_times(written) == wanted);
+        written && current.is_none_or(|current| without_times(current) != wanted)
+    }
+}
+
+fn without_times(status: &AgentStatus) -> AgentStatus {
+    let mut status = AgentStatus { last_invocation_at: None, ..status.clone() };
+    for condition in &mut status.conditions {
+        condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+    use super::*;
+
+    fn status(reason: &str, since: i64) -> AgentStatus {
+        let condition = Condition {
+            type_: "Ready".to_owned(),
+            status: "True".to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            last_transition_time: Time(Timestamp::from_second(since).unwrap()),
+            observed_generation: Some(1),
+        };
+        AgentStatus { conditions: vec![condition], ..AgentStatus::default() }
+    }
+
+    #[test]
+    fn somebody_who_writes_the_status_too_is_noticed() {
+        let (ours, theirs) = (status("Ready", 1), status("WaitingForPods", 1));
+        let mut memory = StatusMemory::default();
+        assert!(!memory.is_undone(Some(&theirs), &ours), "never written");
+        memory.wrote(ours.clone(), "7", Instant::now());
+        assert!(memory.is_undone(Some(&theirs), &status("Ready", 2)));
+        assert!(memory.is_undone(None, &ours));
+        assert!(!memory.is_undone(Some(&theirs), &status("Pinned", 1)), "another truth");
+        let called = AgentStatus { last_invocation_at: Some(Time(Timestamp::UNIX_EPOCH)), ..ours.clone() };
+        assert!(!memory.is_undone(Some(&ours), &called), "only a time is new");
+    }
+
+    #[test]
+    fn the_status_is_the_newer_of_ours_and_the_watchs() {
+        let (ours, seen) = (status("Ready", 1), status("Pinned", 1));
+        let mut memory = StatusMemory::default();
+        assert_eq!(memory.current(Some(&seen), "6"), Some(&seen));
+        memory.wrote(ours.clone(), "7", Instant::now());
+        assert_eq!(memory.current(Some(&seen), "6"), Some(&ours));
+        assert_eq!(memory.current(Some(&seen), "8"), Some(&seen));
+    }
+
+    #[test]
+    fn another_agent_of_the_same_name_is_another() {
+        let known = Memory { size: Some(3), ..Memory::default() }.of("first");
+        let mut known = Memory { size: Some(3), ..known };
+        known.meet(1, Instant::now());
+        assert_eq!(known.clone().of("first").size, Some(3));
+        assert_eq!(known.of("second").size, None);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) const REPLICAS_PAUSE: Duration = Duration::from_secs(30);
 const REFUSED_FOR: Duration = Duration::from_mins(10);
 
 /// How long a child that is being deleted is waited for; its end is seen sooner.
-const DELETION_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const DELETION_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,8 @@ pub(crate) enum Step {
     Later(Duration),
     /// It belongs to somebody else.
     Foreign,
+    /// It belongs to somebody else, and is about to go.
+    Await,
     /// Another controller keeps changing it.
     Contested {
         /// The name it writes under.
@@ -109,7 +111,9 @@ impl Step {
             return memory.refusal(wanted, now).map_or(Self::Create, Self::Refused);
         };
         if !live.is_child_of(owner) {
-            return Self::Foreign;
+            let name = wanted.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let vanishes = live.is_deleting() || live.is_left_over_of(name);
+            return if vanishes { Self::Await } else { Self::Foreign };
         }
         if live.is_deleting() {
             return Self::Later(DELETION_PAUSE);

@@ -105,7 +105,7 @@ impl Look<'_> {
         let rest = |of: Duration, since: Option<Duration>| {
             since.map(|since| of.saturating_sub(since)).filter(|rest| !rest.is_zero())
         };
-        if self.memory.status.is_written(after) {
+        if self.memory.status.is_undone(before, after) {
             // What is true has not changed since we wrote it.
             return rest(STATUS_FIGHT, since_write);
         }

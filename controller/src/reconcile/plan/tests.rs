@@ -65,6 +65,22 @@ fn an_object_of_somebody_else_is_left_alone() {
 }
 
 #[test]
+fn what_an_earlier_agent_of_the_name_left_is_waited_out() {
+    let wanted = wanted("i:1", 1);
+    let mut object = live(&wanted).object().clone();
+    let mut owner = json!({
+        "apiVersion": "krypton.ai/v1alpha1", "kind": "Agent", "name": "a", "uid": "earlier", "controller": true,
+    });
+    object["metadata"]["ownerReferences"] = json!([owner]);
+    assert_eq!(fresh(&wanted, Some(&Live::new(object.clone()))), Step::Await);
+    owner["name"] = "b".into();
+    object["metadata"]["ownerReferences"] = json!([owner]);
+    assert_eq!(fresh(&wanted, Some(&Live::new(object.clone()))), Step::Foreign);
+    object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    assert_eq!(fresh(&wanted, Some(&Live::new(object))), Step::Await);
+}
+
+#[test]
 fn a_child_that_is_being_deleted_is_waited_for() {
     let wanted = wanted("i:1", 1);
     let mut object = live(&wanted).object().clone();
