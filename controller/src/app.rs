@@ -29,7 +29,6 @@ use crate::leader::Leader;
 use crate::lease::{self, Election, Leadership, LeaseConfig};
 use crate::metrics::Metrics;
 use crate::object::Scope;
-use crate::reconcile::Reconciler;
 use crate::report::{self, Reports};
 use crate::snapshot::Snapshot;
 use crate::source::kube::{KubeSource, build_client};
@@ -37,8 +36,8 @@ use crate::source::manifests::Manifests;
 use crate::source::{EVENT_CAPACITY, Purpose, Sources};
 use crate::webhooks::Webhooks;
 
-/// The longest that an orderly end may take.
-const STOP: Duration = Duration::from_secs(3);
+/// The longest that an orderly end may take: a renewal that hangs (2 s), then the release of the Lease (5 s).
+const STOP: Duration = Duration::from_secs(8);
 
 /// Dependencies that log each failed try, some with whole objects; the sources log each change of state instead,
 /// once.
@@ -155,8 +154,7 @@ impl App {
         ];
         if let Some(client) = routes.client {
             let identity = args.identity.clone().unwrap_or_else(lease::host_name);
-            let reconciler = Reconciler::new(client.clone(), reports.clone(), identity, Arc::clone(&metrics));
-            let leader = Leader::new(client, args.scopes(), metrics, reconciler);
+            let leader = Leader::new(client, args.scopes(), metrics, reports.clone(), identity);
             parts.push(("leader", endless_part(lead(leadership, leader))));
         }
         let gateways = discovery.gateways().clone();
@@ -209,10 +207,14 @@ impl App {
             self.shutdown.cancelled().await;
             tokio::time::sleep(STOP).await;
         };
-        tokio::select! {
+        let result = tokio::select! {
             result = supervised => result,
             () = overdue => Ok(()),
-        }
+        };
+        // Where one part failed the others end in order: the Lease is given away, gateways are told.
+        self.shutdown.cancel();
+        tokio::time::timeout(STOP, parts.join_all()).await.ok();
+        result
     }
 }
 
@@ -271,7 +273,7 @@ async fn election(
 
 /// Works in each term of this controller.
 async fn lead(leadership: Leadership, leader: Leader) {
-    leadership.in_each_term(|_| leader.lead()).await;
+    leadership.in_each_term(|term| leader.lead(term)).await;
 }
 
 fn part<E: Into<anyhow::Error>>(future: impl Future<Output = Result<(), E>> + Send + 'static) -> Part {

@@ -42,7 +42,8 @@ pub struct Args {
     #[arg(long, env = "KRYPTON_ADVERTISE_ADDRESS", value_name = "ADDRESS", value_parser = parse_address)]
     pub advertise_address: Option<String>,
 
-    /// Namespace of the Lease by which the controllers agree on a leader. Without it: the pod's own, else
+    /// Namespace of the Lease by which the controllers agree on a leader. Controllers that look after different
+    /// namespaces (--namespace) need Leases in different ones. Without it: the pod's own, else
     /// krypton-system
     #[arg(long, env = "KRYPTON_LEASE_NAMESPACE", value_name = "NAME", value_parser = parse_namespace)]
     pub lease_namespace: Option<String>,

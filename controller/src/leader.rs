@@ -12,6 +12,7 @@ pub(crate) mod fleet;
 pub(crate) mod queue;
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +25,19 @@ use k8s_openapi::jiff::Timestamp;
 use krypton_crd::{Agent, keys};
 use krypton_discovery::{AgentKey, EndpointPolicy};
 use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::lease::Term;
 use crate::metrics::Metrics;
 use crate::object::{Kind, ObjectId, Scope};
 use crate::reconcile::memory::Memory;
 use crate::reconcile::{Reconciled, Reconciler};
+use crate::report::Reports;
 use crate::source::kube::watch::Feed;
 use crate::source::{EVENT_CAPACITY, Purpose, Sources};
+use crate::status::events::Child;
 use crate::status::{Due, InvocationLimiter, LastInvocation};
 use fleet::{Fleet, FleetEvent};
 use queue::{Finished, Queue};
@@ -50,12 +55,15 @@ pub struct Leader {
     client: Client,
     scopes: Vec<Scope>,
     metrics: Arc<Metrics>,
-    reconciler: Arc<Reconciler>,
+    reports: Reports,
+    /// Published Events, which repetitions are counted in, also over terms.
+    recorder: Recorder,
 }
 
 /// The state of one term.
-struct Term<'a> {
+struct Work<'a> {
     leader: &'a Leader,
+    reconciler: Arc<Reconciler>,
     fleet: Fleet,
     queue: Queue,
     /// What is remembered of each Agent; that of one being looked at is with the look.
@@ -69,26 +77,37 @@ struct Term<'a> {
 // === impl Leader ===
 
 impl Leader {
-    /// The work in `scopes`, through `client`.
+    /// The work in `scopes`, through `client`; Events say that they are of the controller `instance`.
     #[must_use]
-    pub(crate) fn new(
+    pub fn new(
         client: Client,
         scopes: Vec<Scope>,
         metrics: Arc<Metrics>,
-        reconciler: Reconciler,
+        reports: Reports,
+        instance: String,
     ) -> Self {
-        Self { client, scopes, metrics, reconciler: Arc::new(reconciler) }
+        let reporter = Reporter { controller: keys::FIELD_MANAGER.to_owned(), instance: Some(instance) };
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self { client, scopes, metrics, reports, recorder }
     }
 
     /// Works for one term, at whose end it is dropped, with what is under way: every call may be lost, and the next
     /// leader sees what became of it.
-    pub async fn lead(&self) {
+    pub async fn lead(&self, term: Term) -> Infallible {
+        let reconciler = Reconciler::new(
+            self.client.clone(),
+            Some(term),
+            self.reports.clone(),
+            self.recorder.clone(),
+            Arc::clone(&self.metrics),
+        );
         let (events, received) = mpsc::channel(EVENT_CAPACITY);
         let sources = Sources::new(Purpose::Workloads, Arc::clone(&self.metrics));
         let policy = EndpointPolicy { allow_loopback: false, deny: Vec::new() };
         let feed = Feed { client: self.client.clone(), policy, events, sources };
-        let state = Term {
+        let state = Work {
             leader: self,
+            reconciler: Arc::new(reconciler),
             fleet: Fleet::new(&self.scopes),
             queue: Queue::default(),
             memories: HashMap::new(),
@@ -99,6 +118,8 @@ impl Leader {
             () = self.watch(feed) => {}
             () = state.run(received) => {}
         }
+        // The watches end when nobody takes their events, and the work when nobody sends any: neither comes first.
+        std::future::pending().await
     }
 
     /// Follows every kind in each scope.
@@ -108,14 +129,14 @@ impl Leader {
             let agents = feed.watch::<Agent, _>(Kind::Agent, scope, None, fleet::agent, FleetEvent::Agents);
             let deployments =
                 feed.watch::<Deployment, _>(Kind::Deployment, scope, label, fleet::child, |change| {
-                    FleetEvent::Children(Kind::Deployment, change)
+                    FleetEvent::Children(Child::Deployment, change)
                 });
             let services = feed.watch::<Service, _>(Kind::Service, scope, label, fleet::child, |change| {
-                FleetEvent::Children(Kind::Service, change)
+                FleetEvent::Children(Child::Service, change)
             });
             let accounts =
                 feed.watch::<ServiceAccount, _>(Kind::ServiceAccount, scope, label, fleet::child, |change| {
-                    FleetEvent::Children(Kind::ServiceAccount, change)
+                    FleetEvent::Children(Child::ServiceAccount, change)
                 });
             let pods = feed.watch::<Pod, _>(Kind::Pod, scope, label, fleet::pod, FleetEvent::Pods);
             tokio::join!(agents.run(), deployments.run(), services.run(), accounts.run(), pods.run());
@@ -124,18 +145,18 @@ impl Leader {
     }
 }
 
-// === impl Term ===
+// === impl Work ===
 
-impl Drop for Term<'_> {
+impl Drop for Work<'_> {
     fn drop(&mut self) {
         self.leader.metrics.set_reconciling(0, 0);
     }
 }
 
-impl Term<'_> {
+impl Work<'_> {
     async fn run(mut self, mut events: mpsc::Receiver<FleetEvent>) {
         let mut batch = Vec::with_capacity(EVENT_CAPACITY);
-        let reconciler = Arc::clone(&self.leader.reconciler);
+        let reconciler = Arc::clone(&self.reconciler);
         let mut looks = FuturesUnordered::new();
         let mut calls = tokio::time::interval(CALLED);
         calls.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,7 +185,7 @@ impl Term<'_> {
                     self.ask(Instant::now());
                 }
                 Some(look) = looks.next() => self.finish(look),
-                agents = reconciler.reports().changed() => {
+                agents = self.leader.reports.changed() => {
                     let now = Instant::now();
                     for agent in &agents {
                         self.queue.add(id_of(agent), now);
@@ -186,7 +207,7 @@ impl Term<'_> {
     /// Asks for Agents that had calls. One that waits for its time to be told is asked for already.
     fn take_called(&mut self) {
         let now = Instant::now();
-        for agent in self.leader.reconciler.reports().take_called() {
+        for agent in self.leader.reports.take_called() {
             let id = id_of(&agent);
             if self.called.insert(id.clone()) {
                 self.queue.add(id, now);
@@ -197,7 +218,7 @@ impl Term<'_> {
     /// The time of the last call that the status of `agent` does not tell yet, and whether it is worth a write.
     fn last_invocation(&mut self, agent: &ObjectId) -> Option<LastInvocation> {
         let key = AgentKey::new(&agent.namespace, &agent.name).ok()?;
-        let seen = self.leader.reconciler.reports().last_invocation(&key)?;
+        let seen = self.leader.reports.last_invocation(&key)?;
         let (at, now) = (Timestamp::try_from(seen).ok()?, Timestamp::now());
         let due = self.invocations.admit(&key, self.fleet.last_invocation(agent), at, now);
         match due {

@@ -9,7 +9,7 @@
 //! 3. Its children are made as they are wanted: the service account first, which pods need, the Deployment last.
 //! 4. Its status is written where it says something new, and what changed is published as Events ([`tell`]).
 
-mod api;
+pub(crate) mod api;
 pub(crate) mod children;
 pub(crate) mod live;
 pub(crate) mod memory;
@@ -24,27 +24,28 @@ use krypton_crd::conditions::AcceptedReason;
 use krypton_crd::validate::validate;
 use krypton_crd::{Agent, AgentStatus, DecodeError, keys};
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Recorder;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::leader::fleet::Family;
 use crate::leader::queue::Finished;
+use crate::lease::Term;
 use crate::metrics::Metrics;
 use crate::object::{Kind, ObjectId};
 use crate::report::Reports;
 use crate::status::events::{self, Deed};
 use crate::status::{Acceptance, DeploymentState, LastInvocation, Wrote};
 use crate::workload::{Children, build_children, size};
-use api::{CallError, call};
+use api::{Api, CallError};
 use children::{Child, ChildProblem, Did, Synced};
 use live::Live;
 use memory::Memory;
-use plan::Why;
+use plan::{TRUCE, Why};
 
 /// Looks at Agents, each with what is remembered of it.
 pub(crate) struct Reconciler {
-    client: Client,
+    api: Api,
     reports: Reports,
     recorder: Recorder,
     metrics: Arc<Metrics>,
@@ -84,16 +85,15 @@ struct Look<'a> {
 // === impl Reconciler ===
 
 impl Reconciler {
-    /// One that writes through `client` and publishes Events as the controller `instance`.
-    pub(crate) fn new(client: Client, reports: Reports, instance: String, metrics: Arc<Metrics>) -> Self {
-        let reporter = Reporter { controller: keys::FIELD_MANAGER.to_owned(), instance: Some(instance) };
-        let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, reports, recorder, metrics }
-    }
-
-    /// What gateways report.
-    pub(crate) fn reports(&self) -> &Reports {
-        &self.reports
+    /// One that writes through `client` while `term` lasts, and publishes Events by `recorder`.
+    pub(crate) fn new(
+        client: Client,
+        term: Option<Term>,
+        reports: Reports,
+        recorder: Recorder,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { api: Api::new(client, term), reports, recorder, metrics }
     }
 
     /// Looks at an Agent and all that belongs to it.
@@ -129,8 +129,9 @@ impl Reconciler {
 
 impl Look<'_> {
     async fn run(&mut self) -> Result<(), CallError> {
-        self.drop_finalizer().await?;
-        if self.family.agent.pointer("/metadata/deletionTimestamp").is_some() {
+        let deleting = self.family.agent.pointer("/metadata/deletionTimestamp").is_some();
+        self.drop_finalizer(deleting).await;
+        if deleting {
             // Kubernetes takes the children away, and nobody reads the status any more.
             return Ok(());
         }
@@ -142,33 +143,48 @@ impl Look<'_> {
         self.tell().await
     }
 
-    /// It guards nothing, and would keep the Agent from going away where the Go controller is gone.
-    async fn drop_finalizer(&mut self) -> Result<(), CallError> {
+    /// It guards nothing, and would keep the Agent from going away where the Go controller is gone. Where that one
+    /// still runs it puts it back at once; then it is taken away again after a while only, or when the Agent is to go.
+    async fn drop_finalizer(&mut self, deleting: bool) {
         let agent = &self.family.agent;
-        let Some(all) = agent.pointer("/metadata/finalizers").and_then(Value::as_array) else {
-            return Ok(());
+        let all = agent.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let Some(all) = all.filter(|all| all.iter().any(|finalizer| finalizer == keys::FINALIZER)) else {
+            return;
         };
-        if !all.iter().any(|finalizer| finalizer == keys::FINALIZER) {
-            return Ok(());
+        let (now, version) = (Instant::now(), agent["metadata"]["resourceVersion"].clone());
+        let rest = self.memory.finalizer_dropped.map(|at| TRUCE.saturating_sub(now.duration_since(at)));
+        if let Some(rest) = rest.filter(|rest| !deleting && !rest.is_zero()) {
+            return self.look_again(Some(rest));
         }
         let others: Vec<_> = all.iter().filter(|finalizer| *finalizer != keys::FINALIZER).collect();
         let patch = json!([
-            { "op": "test", "path": "/metadata/resourceVersion", "value": agent["metadata"]["resourceVersion"] },
+            { "op": "test", "path": "/metadata/resourceVersion", "value": version },
             { "op": "replace", "path": "/metadata/finalizers", "value": others },
         ]);
-        let request = Request::patch(format!("{}?fieldManager={}", self.path(), keys::FIELD_MANAGER))
-            .header("Content-Type", "application/json-patch+json")
-            .body(patch.to_string().into_bytes())?;
-        call::<Value>(&self.reconciler.client, request).await?;
-        self.deeds.push(Deed::FinalizerRemoved);
-        Ok(())
+        let uri = format!("{}?fieldManager={}", self.path(), keys::FIELD_MANAGER);
+        let request = Request::patch(uri).header("Content-Type", "application/json-patch+json");
+        let written = match request.body(patch.to_string().into_bytes()) {
+            Ok(request) => self.reconciler.api.call::<Value>(request).await.map(drop),
+            Err(error) => Err(error.into()),
+        };
+        match written {
+            Ok(()) => {
+                self.memory.finalizer_dropped = Some(now);
+                self.deeds.push(Deed::FinalizerRemoved);
+            }
+            // The rest of the look does not depend on it.
+            Err(error) => {
+                self.failure.get_or_insert(error);
+            }
+        }
     }
 
     async fn make_children(&mut self, agent: &Agent) {
         let spec = agent.spec.effective();
-        let live = self.deployment.as_ref().and_then(|live| live.replicas());
+        let owner = text(&self.family.agent, "/metadata/uid");
+        let live = self.memory.deployment.live(self.family.deployment.as_ref());
+        let live = live.filter(|live| live.is_child_of(owner)).and_then(|live| live.replicas());
         let size = size(&spec, self.memory.size.or(live));
-        self.memory.size = Some(size);
         self.size = Some(size);
         let wanted = match build_children(agent, &spec, size) {
             Ok(wanted) => wanted,
@@ -183,12 +199,21 @@ impl Look<'_> {
         ];
         for (kind, wanted) in all {
             let Some(wanted) = wanted else { continue };
-            match self.make_child(kind, &wanted).await {
+            let did = self.make_child(kind, &wanted).await;
+            let foreign =
+                matches!(&self.acceptance, Acceptance::Refused { reason: AcceptedReason::NameConflict, .. });
+            match did {
                 Some(Did::Created) => created.push(kind),
                 Some(Did::Applied { why: Why::TakenOver, .. }) => taken_over.push(kind),
                 Some(Did::Applied { why, by }) => self.note(kind, &why, by),
+                // Pods under somebody else's account would have its rights.
+                None if foreign && kind == events::Child::ServiceAccount => break,
                 None => {}
             }
+        }
+        // Before the Deployment exists there is nothing that a size was decided for.
+        if self.deployment.is_some() {
+            self.memory.size = Some(size);
         }
         for deed in [Deed::Created(created), Deed::TakenOver(taken_over)] {
             if !matches!(&deed, Deed::Created(children) | Deed::TakenOver(children) if children.is_empty()) {
@@ -209,11 +234,13 @@ impl Look<'_> {
         };
         let owner = text(&family.agent, "/metadata/uid");
         let child = Child { kind: object, id: &family.id, owner, wanted };
-        let Synced { live, did, problem, again } =
-            match child.sync(&self.reconciler.client, seen.as_ref(), known).await {
+        let failed_before = memory.failing;
+        let Synced { live, did, problem, again, vanishing } =
+            match child.sync(&self.reconciler.api, seen.as_ref(), known).await {
                 Ok(synced) => synced,
                 Err(error) => {
-                    match error.told() {
+                    // A first failure may pass by itself, and telling it would cost two writes and a Warning.
+                    match error.told().filter(|_| failed_before) {
                         Some(message) => {
                             self.refuse(
                                 AcceptedReason::WriteRefused,
@@ -230,6 +257,9 @@ impl Look<'_> {
                 }
             };
         self.look_again(again);
+        if vanishing && self.acceptance == Acceptance::Accepted {
+            self.acceptance = Acceptance::Unsettled;
+        }
         if let Some(problem) = problem {
             let (reason, message) = told(kind, &family.id, problem);
             self.refuse(reason, message);

@@ -15,6 +15,7 @@
 mod calls;
 mod session;
 mod stream;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -24,7 +25,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use krypton_discovery::AgentKey;
 use krypton_discovery::wire::{ReportRequest, ReportResponse};
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,9 +37,14 @@ use crate::snapshot::Snapshot;
 use calls::Calls;
 use session::{Node, ReportError, Sample};
 
+pub use summary::{LoadSummary, ReportStatus};
+
 /// How long a new leader waits for gateways before it counts who is missing: as long as they pause between two tries
 /// at most.
 pub const SETTLE: Duration = Duration::from_secs(15);
+
+/// Within this time gateways which have a way to a controller learn of its new leader and come.
+const GATHER: Duration = Duration::from_secs(2);
 
 /// What gateways report. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -50,40 +55,6 @@ pub struct Reports {
     metrics: Arc<Metrics>,
     streams: TaskTracker,
     shutdown: CancellationToken,
-}
-
-/// A gateway that reports.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReportStatus {
-    /// What it calls itself.
-    pub node: String,
-    /// The release of its program.
-    pub build: String,
-    /// Where it connects from.
-    pub address: Option<SocketAddr>,
-    /// Routes that it holds.
-    pub held: usize,
-    /// Routes that it refuses.
-    pub rejected: usize,
-    /// How busy it was when it last said so; unset before.
-    pub load: Option<LoadSummary>,
-    /// Seconds since it told all that it holds.
-    pub member_seconds: u64,
-}
-
-/// How busy a gateway was at one moment, over all Agents.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LoadSummary {
-    /// Agents with something to tell.
-    pub agents: usize,
-    /// Calls that run, without standing streams.
-    pub in_flight: u64,
-    /// Calls that wait for a pod or a slot.
-    pub waiting: u64,
-    /// Calls that ended in the second before.
-    pub completed: u64,
 }
 
 /// Why a gateway is not a member, or not any more.
@@ -100,6 +71,9 @@ enum JoinError {
 #[derive(Debug, Default)]
 struct State {
     programmed: Programmed,
+    /// Whether a term is so young that gateways which are there have not come yet: what those hold that have says
+    /// nothing of all.
+    gathering: bool,
     calls: Calls,
     /// By name, the same gateways as in `programmed`.
     members: BTreeMap<String, Member>,
@@ -137,7 +111,7 @@ impl Reports {
         let shutdown = self.shutdown.clone();
         let terms = async {
             while leading.wait_for(|leading| *leading).await.is_ok() {
-                self.modify(|state| state.programmed.begin_term());
+                self.modify(|state| state.gathering = true);
                 tokio::select! {
                     never = self.follow(&mut snapshots, settle) => match never {},
                     () = until_over(&mut leading) => {}
@@ -158,19 +132,28 @@ impl Reports {
         snapshots: &mut watch::Receiver<Option<Snapshot>>,
         settle: Duration,
     ) -> Infallible {
-        let settled = tokio::time::sleep(settle);
-        tokio::pin!(settled);
-        let (mut is_settled, mut is_fed) = (false, true);
+        let (gathered, settled) = (tokio::time::sleep(GATHER.min(settle)), tokio::time::sleep(settle));
+        tokio::pin!(gathered, settled);
+        let (mut is_gathered, mut is_settled, mut is_fed) = (false, false, true);
         loop {
             if let Some(snapshot) = snapshots.borrow_and_update().clone() {
                 self.modify(|state| state.set_snapshot(snapshot));
             }
             tokio::select! {
-                changed = snapshots.changed(), if is_fed => is_fed = changed.is_ok(),
+                // In this order: settling is the second step.
+                biased;
+                () = &mut gathered, if !is_gathered => {
+                    is_gathered = true;
+                    self.modify(|state| {
+                        state.gathering = false;
+                        state.programmed.begin_term();
+                    });
+                }
                 () = &mut settled, if !is_settled => {
                     is_settled = true;
                     self.modify(|state| state.programmed.settle());
                 }
+                changed = snapshots.changed(), if is_fed => is_fed = changed.is_ok(),
                 () = std::future::pending(), if !is_fed && is_settled => {}
             }
         }
@@ -179,7 +162,8 @@ impl Reports {
     /// Whether the gateways hold the route that was computed from `generation` of the Agent `key`.
     #[must_use]
     pub fn programmed(&self, key: &AgentKey, generation: i64) -> ProgrammedState {
-        self.state.borrow().programmed.state(key, generation)
+        let state = self.state.borrow();
+        if state.gathering { ProgrammedState::Unsettled } else { state.programmed.state(key, generation) }
     }
 
     /// Waits until there are Agents for which [`Self::programmed`] may say something else than before, and takes

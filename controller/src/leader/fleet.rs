@@ -19,12 +19,13 @@ use crate::reconcile::live::Live;
 use crate::source::Change;
 use crate::source::kube::fold::Decoded;
 use crate::status::PodState;
+use crate::status::events::Child;
 
 /// What happened to objects of one kind.
 #[derive(Debug, Clone)]
 pub(crate) enum FleetEvent {
     Agents(Change<AgentRecord>),
-    Children(Kind, Change<ChildRecord>),
+    Children(Child, Change<ChildRecord>),
     Pods(Change<PodRecord>),
 }
 
@@ -100,9 +101,11 @@ impl Fleet {
         match event {
             FleetEvent::Agents(change) => self.agents.apply(change, touched),
             FleetEvent::Pods(change) => self.pods.apply(change, touched),
-            FleetEvent::Children(Kind::Deployment, change) => self.deployments.apply(change, touched),
-            FleetEvent::Children(Kind::Service, change) => self.services.apply(change, touched),
-            FleetEvent::Children(_, change) => self.service_accounts.apply(change, touched),
+            FleetEvent::Children(Child::Deployment, change) => self.deployments.apply(change, touched),
+            FleetEvent::Children(Child::Service, change) => self.services.apply(change, touched),
+            FleetEvent::Children(Child::ServiceAccount, change) => {
+                self.service_accounts.apply(change, touched);
+            }
         }
     }
 
@@ -140,11 +143,20 @@ impl Fleet {
 fn list_of(event: &FleetEvent) -> Option<(Kind, Scope)> {
     let (kind, scope) = match event {
         FleetEvent::Agents(Change::Restarted { scope, .. }) => (Kind::Agent, scope),
-        FleetEvent::Children(kind, Change::Restarted { scope, .. }) => (*kind, scope),
+        FleetEvent::Children(child, Change::Restarted { scope, .. }) => (kind_of(*child), scope),
         FleetEvent::Pods(Change::Restarted { scope, .. }) => (Kind::Pod, scope),
         _ => return None,
     };
     Some((kind, scope.clone()))
+}
+
+/// The kind that is watched for a child.
+pub(crate) fn kind_of(child: Child) -> Kind {
+    match child {
+        Child::ServiceAccount => Kind::ServiceAccount,
+        Child::Service => Kind::Service,
+        Child::Deployment => Kind::Deployment,
+    }
 }
 
 // === impl AgentRecord ===

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use http::Request;
 use krypton_crd::keys;
-use kube::Client;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::{CallError, Verdict, call, verdict};
+use super::api::{Api, CallError, Verdict, verdict};
 use super::live::{Live, TAKEN_OVER, is_newer};
-use super::plan::{ChildMemory, DELETION_PAUSE, Step, TRUCE, Why};
+use super::plan::{ChildMemory, DELETION_PAUSE, Step, Why};
 use crate::object::{Kind, ObjectId};
 use crate::workload::{FieldPath, foreign_owner_of, take_over, writers};
 
@@ -56,6 +55,8 @@ pub(crate) struct Synced {
     pub(crate) problem: Option<ChildProblem>,
     /// When it has to be looked at again, at the latest.
     pub(crate) again: Option<Duration>,
+    /// Whether the namespace is on its way out, so that nothing can be made in it.
+    pub(crate) vanishing: bool,
 }
 
 /// What was done to a child.
@@ -86,7 +87,7 @@ impl Child<'_> {
     /// Makes the child as it is wanted. `seen` is what the watch shows.
     pub(crate) async fn sync(
         &self,
-        client: &Client,
+        api: &Api,
         seen: Option<&Arc<Live>>,
         known: &mut Known,
     ) -> Result<Synced, CallError> {
@@ -94,41 +95,56 @@ impl Child<'_> {
         let (live, again) = known.newest(seen, now);
         let step = Step::plan(self.wanted, live.as_deref(), self.owner, &known.memory, now);
         match step {
-            Step::Keep => Ok(Synced { again, ..Synced::as_it_is(live) }),
+            Step::Keep => {
+                known.memory.kept(live.as_deref());
+                Ok(Synced { again, ..Synced::as_it_is(live) })
+            }
             Step::Later(pause) => Ok(Synced { again: Some(pause), ..Synced::as_it_is(live) }),
             Step::Foreign => Ok(Synced::foreign()),
             Step::Await => Ok(Synced { again: Some(DELETION_PAUSE), ..Synced::as_it_is(None) }),
-            Step::Refused(message) => Ok(Synced::with_problem(live, ChildProblem::Invalid(message), None)),
+            Step::Refused { message, again } => {
+                Ok(Synced::with_problem(live, ChildProblem::Invalid(message), Some(again)))
+            }
             Step::Contested { manager } => {
-                known.memory.give_way(&manager, now);
-                Ok(Synced::with_problem(live, ChildProblem::Contested { manager }, Some(TRUCE)))
+                let rest = known.memory.give_way(&manager, now);
+                Ok(Synced::with_problem(live, ChildProblem::Contested { manager }, Some(rest)))
             }
             Step::Create => {
-                let answer = self.create(client).await;
-                self.judge(client, answer, None, Did::Created, known).await
+                let answer = self.create(api).await;
+                self.judge(api, answer, None, Did::Created, known).await
             }
-            Step::Apply { take_over, why } => {
-                let by = match &why {
-                    Why::Repaired(path) => self.writer_of(client, path).await?,
-                    Why::ForeignReplicas => {
-                        self.writer_of(client, &FieldPath::of(&["spec", "replicas"])).await?
-                    }
-                    Why::Changed | Why::TakenOver | Why::Resized => None,
-                };
-                if take_over {
-                    self.take_over(client).await?;
-                }
-                let uid = live.as_ref().map(|live| live.uid().to_owned()).unwrap_or_default();
-                let answer = self.apply(client, &uid).await;
-                self.judge(client, answer, live, Did::Applied { why, by }, known).await
-            }
+            Step::Apply { take_over, why } => match live {
+                Some(live) => self.change(api, live, take_over, why, known).await,
+                None => Err(CallError::Replaced),
+            },
         }
+    }
+
+    /// Applies what is wanted to `live`.
+    async fn change(
+        &self,
+        api: &Api,
+        live: Arc<Live>,
+        take_over: bool,
+        why: Why,
+        known: &mut Known,
+    ) -> Result<Synced, CallError> {
+        let by = match &why {
+            Why::Repaired(path) => self.writer_of(api, path).await?,
+            Why::ForeignReplicas => self.writer_of(api, &FieldPath::of(&["spec", "replicas"])).await?,
+            Why::Changed | Why::TakenOver | Why::Resized => None,
+        };
+        if take_over {
+            self.take_over(api, &live).await?;
+        }
+        let answer = self.apply(api, live.uid()).await;
+        self.judge(api, answer, Some(live), Did::Applied { why, by }, known).await
     }
 
     /// What follows from the answer to a write.
     async fn judge(
         &self,
-        client: &Client,
+        api: &Api,
         answer: Result<Value, CallError>,
         live: Option<Arc<Live>>,
         did: Did,
@@ -150,15 +166,18 @@ impl Child<'_> {
         };
         match verdict(&error) {
             Verdict::Invalid(message) => {
-                known.memory.refused(self.wanted, &message, now);
-                Ok(Synced::with_problem(live, ChildProblem::Invalid(message), None))
+                let again = known.memory.refused(self.wanted, &message, now);
+                Ok(Synced::with_problem(live, ChildProblem::Invalid(message), Some(again)))
             }
             Verdict::Refused(message) => {
                 Ok(Synced::with_problem(live, ChildProblem::Refused(message), Some(FOREIGN_PAUSE)))
             }
-            Verdict::Vanishing => Ok(Synced::as_it_is(live)),
+            // Its objects go with it; where it stays for long, for somebody else's finalizer, that is no news.
+            Verdict::Vanishing => {
+                Ok(Synced { again: Some(FOREIGN_PAUSE), vanishing: true, ..Synced::as_it_is(live) })
+            }
             // Without our label it is seen by no watch: whose it is, only the object itself tells.
-            Verdict::Exists => match self.get(client).await? {
+            Verdict::Exists => match self.get(api).await? {
                 Some(found) if found.is_child_of(self.owner) => {
                     known.echo = Some((Arc::new(found), now));
                     Err(error)
@@ -174,27 +193,27 @@ impl Child<'_> {
         }
     }
 
-    async fn create(&self, client: &Client) -> Result<Value, CallError> {
+    async fn create(&self, api: &Api) -> Result<Value, CallError> {
         let uri =
             format!("{}?fieldManager={}&fieldValidation=Strict", self.collection(), keys::FIELD_MANAGER);
         let body = self.wanted.to_string().into_bytes();
         let request = Request::post(uri).header("Content-Type", "application/json").body(body)?;
-        call(client, request).await
+        api.call(request).await
     }
 
-    async fn apply(&self, client: &Client, uid: &str) -> Result<Value, CallError> {
+    async fn apply(&self, api: &Api, uid: &str) -> Result<Value, CallError> {
         let mut wanted = self.wanted.clone();
         wanted["metadata"]["uid"] = uid.into();
         let uri =
             format!("{}?fieldManager={}&force=true&fieldValidation=Strict", self.path(), keys::FIELD_MANAGER);
         // YAML is a superset of JSON.
         let request = Request::patch(uri).header("Content-Type", "application/apply-patch+yaml");
-        call(client, request.body(wanted.to_string().into_bytes())?).await
+        api.call(request.body(wanted.to_string().into_bytes())?).await
     }
 
     /// Who owns the field at `path` besides us. A field that was taken away has no owner: then whoever wrote last.
-    async fn writer_of(&self, client: &Client, path: &FieldPath) -> Result<Option<String>, CallError> {
-        let object: Value = call(client, Request::get(self.path()).body(Vec::new())?).await?;
+    async fn writer_of(&self, api: &Api, path: &FieldPath) -> Result<Option<String>, CallError> {
+        let object: Value = api.call(Request::get(self.path()).body(Vec::new())?).await?;
         let latest = || {
             let all = writers(&object);
             let others = all.iter().filter(|writer| {
@@ -205,18 +224,25 @@ impl Child<'_> {
         Ok(foreign_owner_of(&object, path).map(str::to_owned).or_else(latest))
     }
 
-    /// Makes others' Updates ours. The test on the version in it fails where somebody writes at the same time.
-    async fn take_over(&self, client: &Client) -> Result<(), CallError> {
-        let object: Value = call(client, Request::get(self.path()).body(Vec::new())?).await?;
-        let Some(patch) = take_over(&object, &TAKEN_OVER) else { return Ok(()) };
+    /// Makes Updates of the Go controller, and of our own POST, ours by apply. The test on the version in it fails
+    /// where somebody writes at the same time.
+    async fn take_over(&self, api: &Api, live: &Live) -> Result<(), CallError> {
+        let object: Value = api.call(Request::get(self.path()).body(Vec::new())?).await?;
+        // Another operator may bear the Go controller's name as a field manager: only what is ours is written.
+        let found = Live::new(object.clone());
+        if found.uid() != live.uid() || !found.is_child_of(self.owner) {
+            return Err(CallError::Replaced);
+        }
+        let managers = if found.is_by_go() { &TAKEN_OVER[..] } else { &[keys::FIELD_MANAGER] };
+        let Some(patch) = take_over(&object, managers) else { return Ok(()) };
         let uri = format!("{}?fieldManager={}", self.path(), keys::FIELD_MANAGER);
         let request = Request::patch(uri).header("Content-Type", "application/json-patch+json");
-        call::<Value>(client, request.body(patch.to_string().into_bytes())?).await?;
+        api.call::<Value>(request.body(patch.to_string().into_bytes())?).await?;
         Ok(())
     }
 
-    async fn get(&self, client: &Client) -> Result<Option<Live>, CallError> {
-        match call::<Value>(client, Request::get(self.path()).body(Vec::new())?).await {
+    async fn get(&self, api: &Api) -> Result<Option<Live>, CallError> {
+        match api.call::<Value>(Request::get(self.path()).body(Vec::new())?).await {
             Ok(object) => Ok(Some(Live::new(object))),
             Err(CallError::Kube(kube::Error::Api(status))) if status.code == 404 => Ok(None),
             Err(error) => Err(error),
@@ -240,6 +266,15 @@ impl Child<'_> {
 // === impl Known ===
 
 impl Known {
+    /// The child as it is known before a look: by our own last write where the watch does not show that yet.
+    pub(crate) fn live<'a>(&'a self, seen: Option<&'a Arc<Live>>) -> Option<&'a Arc<Live>> {
+        match (&self.echo, seen) {
+            (Some((echo, _)), Some(seen)) if is_newer(echo.version(), seen.version()) => Some(echo),
+            (Some((echo, _)), None) => Some(echo),
+            _ => seen,
+        }
+    }
+
     /// The newest that is known, and when to look again where that rests on our own word.
     fn newest(&mut self, seen: Option<&Arc<Live>>, now: Instant) -> (Option<Arc<Live>>, Option<Duration>) {
         let Some((echo, since)) = &self.echo else { return (seen.cloned(), None) };
@@ -257,7 +292,7 @@ impl Known {
 
 impl Synced {
     fn as_it_is(live: Option<Arc<Live>>) -> Self {
-        Self { live, did: None, problem: None, again: None }
+        Self { live, did: None, problem: None, again: None, vanishing: false }
     }
 
     fn foreign() -> Self {
@@ -265,7 +300,7 @@ impl Synced {
     }
 
     fn with_problem(live: Option<Arc<Live>>, problem: ChildProblem, again: Option<Duration>) -> Self {
-        Self { live, did: None, problem: Some(problem), again }
+        Self { problem: Some(problem), again, ..Self::as_it_is(live) }
     }
 }
 

@@ -3,10 +3,13 @@
 use krypton_crd::keys;
 use serde_json::Value;
 
-use crate::workload::{Writer, owner_uid, writers};
+use crate::workload::owner_uid;
 
 /// The field manager of the Go controller, whose binary is called so.
 pub(crate) const GO_MANAGER: &str = "manager";
+
+/// The container that the Go controller puts beside the agent's.
+const GO_SIDECAR: &str = "krypton-proxy";
 
 /// The field managers whose Updates become ours with the next apply: the Go controller's, and that of the POST by
 /// which we create. Else their fields would stay when we no longer want them.
@@ -26,12 +29,16 @@ pub(crate) struct Live {
 impl Live {
     /// Keeps what is needed of `object`, as the API server gave it.
     pub(crate) fn new(mut object: Value) -> Self {
-        let updates = |writer: &Writer<'_>, managers: &[&str]| {
-            writer.operation == "Update" && writer.subresource.is_none() && managers.contains(&writer.manager)
+        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let updates = |manager: &'static str| {
+            entries.into_iter().flatten().filter(move |entry| {
+                entry["manager"] == manager
+                    && entry["operation"] == "Update"
+                    && entry.get("subresource").is_none()
+            })
         };
-        let all = writers(&object);
-        let by_go = all.iter().any(|writer| updates(writer, &[GO_MANAGER]));
-        let to_be_taken_over = all.iter().any(|writer| updates(writer, &TAKEN_OVER));
+        let by_go = updates(GO_MANAGER).any(is_of_go);
+        let to_be_taken_over = by_go || updates(keys::FIELD_MANAGER).next().is_some();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
@@ -97,6 +104,12 @@ impl Live {
     fn text(&self, pointer: &str) -> &str {
         self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
+}
+
+/// Other operators write as `manager` too. The Go controller is told by what only it writes: the owner, or its sidecar.
+fn is_of_go(entry: &Value) -> bool {
+    entry.pointer("/fieldsV1/f:metadata/f:ownerReferences").is_some()
+        || entry["fieldsV1"].to_string().contains(GO_SIDECAR)
 }
 
 /// The hash that a wanted or a live object bears.

@@ -25,6 +25,8 @@ pub(crate) struct Memory {
     pub(crate) status: StatusMemory,
     /// What was written to the Deployment and is in no status yet.
     pub(crate) wrote: Wrote,
+    /// When the Go controller's finalizer was last taken away.
+    pub(crate) finalizer_dropped: Option<Instant>,
     /// Whether the last look failed.
     pub(crate) failing: bool,
     /// The newest generation that was met, and when.
@@ -50,6 +52,7 @@ impl Default for Memory {
             deployment: Known::default(),
             status: StatusMemory::default(),
             wrote: Wrote::Nothing,
+            finalizer_dropped: None,
             failing: false,
             generation: None,
         }
@@ -93,6 +96,11 @@ impl StatusMemory {
     /// `status` was written, and made the Agent's `version`.
     pub(crate) fn wrote(&mut self, status: AgentStatus, version: &str, now: Instant) {
         self.written = Some((status, version.to_owned(), now));
+    }
+
+    /// Whether a status of `generation` was written.
+    pub(crate) fn has_told(&self, generation: i64) -> bool {
+        self.written.as_ref().is_some_and(|(written, _, _)| written.observed_generation == Some(generation))
     }
 
     /// When a status was last written.

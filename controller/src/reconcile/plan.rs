@@ -23,13 +23,16 @@ const REPAIRS: usize = 3;
 /// The time in which repairs are counted.
 const FIGHT: Duration = Duration::from_mins(1);
 
-/// How long another controller is given way to before the next attempt.
+/// How long another controller is given way to before the next attempt; twice that the next time.
 pub(crate) const TRUCE: Duration = Duration::from_mins(5);
 
-/// A child taken over from the Go controller that bears its fields again within this time: it still runs.
-const STILL_RUNS: Duration = Duration::from_mins(10);
+/// The longest truce: another controller that never ends costs two rollouts in this time.
+const LONGEST_TRUCE: Duration = Duration::from_hours(1);
 
-/// Between two repairs of `replicas`: another writer may be an autoscaler that somebody relies on (design §7).
+/// A child taken over from the Go controller that bears its fields again within this time: it still runs.
+const STILL_RUNS: Duration = Duration::from_hours(2);
+
+/// Between two repairs of `replicas`: another writer may be an autoscaler that somebody relies on.
 pub(crate) const REPLICAS_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a refusal by the API server is believed without asking again, if nothing changed.
@@ -62,8 +65,13 @@ pub(crate) enum Step {
         /// The name it writes under.
         manager: String,
     },
-    /// The API server refused just this before, with this message.
-    Refused(String),
+    /// The API server refused just this before.
+    Refused {
+        /// With this message.
+        message: String,
+        /// It is asked again after this time.
+        again: Duration,
+    },
 }
 
 /// Why a child is applied.
@@ -86,13 +94,18 @@ pub(crate) enum Why {
 pub(crate) struct ChildMemory {
     /// The size that was last written.
     pub(crate) replicas: Option<u32>,
+    /// The hash of what was last written.
+    applied: Option<String>,
     taken_over: Option<Instant>,
     /// The newest [`REPAIRS`] of them.
     repairs: VecDeque<Instant>,
     /// Who wrote what was repaired last, as far as is known.
     repaired_of: Option<String>,
     replicas_repaired: Option<Instant>,
-    contested: Option<(Instant, String)>,
+    /// Since when, for how long, and to whom is given way.
+    contested: Option<(Instant, Duration, String)>,
+    /// How long the last truce was; they grow while the other writer stays.
+    truce: Duration,
     refused: Option<(String, String, Instant)>,
 }
 
@@ -108,7 +121,7 @@ impl Step {
         now: Instant,
     ) -> Self {
         let Some(live) = live else {
-            return memory.refusal(wanted, now).map_or(Self::Create, Self::Refused);
+            return memory.refusal(wanted, now).unwrap_or(Self::Create);
         };
         if !live.is_child_of(owner) {
             let name = wanted.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -119,8 +132,8 @@ impl Step {
             return Self::Later(DELETION_PAUSE);
         }
         let Some(why) = why(wanted, live, memory) else { return Self::Keep };
-        if let Some(message) = memory.refusal(wanted, now) {
-            return Self::Refused(message);
+        if let Some(refused) = memory.refusal(wanted, now) {
+            return refused;
         }
         if let Some(manager) = memory.contested_by(&why, now) {
             return Self::Contested { manager };
@@ -140,10 +153,11 @@ fn why(wanted: &Value, live: &Live, memory: &ChildMemory) -> Option<Why> {
     if live.is_by_go() {
         return Some(Why::TakenOver);
     }
-    if live.applied() != applied(wanted) {
+    let path = first_difference(wanted, live.object())?;
+    // Another hash is another wish, unless just this wish was written before: then somebody took our mark away.
+    if live.applied() != applied(wanted) && memory.applied.as_deref() != applied(wanted) {
         return Some(Why::Changed);
     }
-    let path = first_difference(wanted, live.object())?;
     if !only_replicas_differ(wanted, live.object()) {
         return Some(Why::Repaired(path));
     }
@@ -160,6 +174,7 @@ impl ChildMemory {
     /// It was created or applied as `wanted`; `by`: who had written what was repaired.
     pub(crate) fn written(&mut self, wanted: &Value, why: Option<&Why>, by: Option<&str>, now: Instant) {
         self.replicas = replicas(wanted);
+        self.applied = applied(wanted).map(str::to_owned);
         self.refused = None;
         self.contested = None;
         match why {
@@ -174,28 +189,46 @@ impl ChildMemory {
         }
     }
 
-    /// The API server will not have `wanted`, and says so again if it is asked again.
-    pub(crate) fn refused(&mut self, wanted: &Value, message: &str, now: Instant) {
-        let hash = applied(wanted).unwrap_or_default().to_owned();
-        self.refused = Some((hash, message.to_owned(), now));
-    }
-
-    /// Another controller is given way to from now on.
-    pub(crate) fn give_way(&mut self, manager: &str, now: Instant) {
-        if self.contested.is_none() {
-            self.contested = Some((now, manager.to_owned()));
+    /// It is as wanted: nobody fights.
+    pub(crate) fn kept(&mut self, live: Option<&Live>) {
+        self.contested = None;
+        if self.replicas.is_none() {
+            self.replicas = live.and_then(Live::replicas);
+        }
+        if self.applied.is_none() {
+            self.applied = live.and_then(Live::applied).map(str::to_owned);
         }
     }
 
-    fn refusal(&self, wanted: &Value, now: Instant) -> Option<String> {
+    /// The API server will not have `wanted`, and would say so again if it were asked; it is, after the time that
+    /// this gives.
+    pub(crate) fn refused(&mut self, wanted: &Value, message: &str, now: Instant) -> Duration {
+        let hash = applied(wanted).unwrap_or_default().to_owned();
+        self.refused = Some((hash, message.to_owned(), now));
+        REFUSED_FOR
+    }
+
+    /// Another controller is given way to: from now on, or as before. Gives for how long still.
+    pub(crate) fn give_way(&mut self, manager: &str, now: Instant) -> Duration {
+        let (since, truce, _) = self.contested.get_or_insert_with(|| {
+            self.truce = (self.truce * 2).clamp(TRUCE, LONGEST_TRUCE);
+            (now, self.truce, manager.to_owned())
+        });
+        truce.saturating_sub(now.duration_since(*since))
+    }
+
+    fn refusal(&self, wanted: &Value, now: Instant) -> Option<Step> {
         let (hash, message, at) = self.refused.as_ref()?;
-        let same = applied(wanted) == Some(hash.as_str());
-        (same && now.duration_since(*at) < REFUSED_FOR).then(|| message.clone())
+        let again = REFUSED_FOR.saturating_sub(now.duration_since(*at));
+        let same = applied(wanted) == Some(hash.as_str()) && !again.is_zero();
+        same.then(|| Step::Refused { message: message.clone(), again })
     }
 
     fn contested_by(&self, why: &Why, now: Instant) -> Option<String> {
-        if let Some((since, manager)) = &self.contested {
-            return (now.duration_since(*since) < TRUCE).then(|| manager.clone());
+        if let Some((since, truce, manager)) = &self.contested {
+            // A wish of the Agent's author is carried out all the same.
+            let stands = now.duration_since(*since) < *truce && !matches!(why, Why::Changed | Why::Resized);
+            return stands.then(|| manager.clone());
         }
         let within = |at: &Instant, time| now.duration_since(*at) < time;
         match why {

@@ -6,7 +6,7 @@ use krypton_discovery::AgentKey;
 
 use super::{
     Acceptance, AgentStatus, CallError, Deed, DeploymentState, Duration, Instant, Look, Request, Value,
-    Wrote, call, events, json, keys, text,
+    Wrote, events, json, keys, text,
 };
 use crate::programmed::ProgrammedState;
 use crate::status::{Observation, PodState, build_status, needs_write, next_check, status_patch};
@@ -34,30 +34,36 @@ impl Look<'_> {
             self.family.agent.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         self.memory.meet(generation, Instant::now());
 
-        let (after, check) = self.compute(before, generation);
+        // First, and whatever becomes of the status: what was done was done.
+        self.publish(before, before).await;
+        let programmed = self.programmed(generation);
+        let (after, check) = self.compute(before, generation, programmed);
         self.look_again(check);
         if !needs_write(before, &after) {
             self.memory.wrote = Wrote::Nothing;
-            self.publish(before, before.unwrap_or(&after)).await;
             return Ok(());
         }
         if let Some(pause) = self.not_yet(before, &after, generation) {
             self.look_again(Some(pause));
-            self.publish_deeds(&after).await;
             return Ok(());
         }
         let written = self.write(&after).await?;
         let now = Instant::now();
         self.told_invocation =
             before.and_then(|before| before.last_invocation_at.as_ref()) != after.last_invocation_at.as_ref();
-        self.publish(before, &after).await;
+        self.publish(before, Some(&after)).await;
         self.memory.status.wrote(after, &written, now);
         self.memory.wrote = Wrote::Nothing;
         Ok(())
     }
 
     /// The status as it should be, and when time alone may change it.
-    fn compute(&self, before: Option<&AgentStatus>, generation: i64) -> (AgentStatus, Option<Duration>) {
+    fn compute(
+        &self,
+        before: Option<&AgentStatus>,
+        generation: i64,
+        programmed: ProgrammedState,
+    ) -> (AgentStatus, Option<Duration>) {
         let id = &self.family.id;
         let now = Timestamp::now();
         let deployment = self.deployment.as_ref();
@@ -74,7 +80,7 @@ impl Look<'_> {
             deployment: deployment.as_ref().map(DeploymentState::from_deployment),
             pods: &pods,
             desired: self.size,
-            programmed: self.programmed(generation),
+            programmed,
             last_invocation: self.last_invocation,
             now,
         };
@@ -82,15 +88,17 @@ impl Look<'_> {
         (build_status(&observation), check)
     }
 
-    fn programmed(&self, generation: i64) -> ProgrammedState {
+    /// What the gateways hold; a route that is only on its way is asked for again.
+    fn programmed(&mut self, generation: i64) -> ProgrammedState {
         let id = &self.family.id;
         let Ok(key) = AgentKey::new(&id.namespace, &id.name) else { return ProgrammedState::Unsettled };
-        match self.reconciler.reports.programmed(&key, generation) {
-            ProgrammedState::Pending { .. } if self.memory.age(Instant::now()) < ON_ITS_WAY => {
-                ProgrammedState::Unsettled
-            }
-            state => state,
+        let state = self.reconciler.reports.programmed(&key, generation);
+        let rest = ON_ITS_WAY.saturating_sub(self.memory.age(Instant::now()));
+        if matches!(state, ProgrammedState::Pending { .. }) && !rest.is_zero() {
+            self.look_again(Some(rest));
+            return ProgrammedState::Unsettled;
         }
+        state
     }
 
     /// How long to wait before the status is written; `None`: not at all.
@@ -109,7 +117,8 @@ impl Look<'_> {
             // What is true has not changed since we wrote it.
             return rest(STATUS_FIGHT, since_write);
         }
-        let told = before.and_then(|before| before.observed_generation) == Some(generation);
+        let told = before.and_then(|before| before.observed_generation) == Some(generation)
+            || self.memory.status.has_told(generation);
         let age = self.memory.age(now);
         if !told
             && self.acceptance == Acceptance::Accepted
@@ -128,19 +137,18 @@ impl Look<'_> {
         patch["metadata"] = json!({ "uid": self.family.agent["metadata"]["uid"] });
         let uri = format!("{}/status?fieldManager={}", self.path(), keys::FIELD_MANAGER);
         let request = Request::patch(uri).header("Content-Type", "application/merge-patch+json");
-        let answer: Value =
-            call(&self.reconciler.client, request.body(patch.to_string().into_bytes())?).await?;
+        let answer: Value = self.reconciler.api.call(request.body(patch.to_string().into_bytes())?).await?;
         Ok(text(&answer, "/metadata/resourceVersion").to_owned())
     }
 
-    async fn publish_deeds(&mut self, status: &AgentStatus) {
-        self.publish(Some(status), status).await;
-    }
-
     /// Events are for people: one that cannot be published is not tried again.
-    async fn publish(&mut self, before: Option<&AgentStatus>, after: &AgentStatus) {
+    async fn publish(&mut self, before: Option<&AgentStatus>, after: Option<&AgentStatus>) {
         let deeds: Vec<Deed> = std::mem::take(&mut self.deeds);
-        let told = events::events(before, after, &deeds);
+        let unchanged = AgentStatus::default();
+        let told = match after {
+            Some(after) => events::events(before, after, &deeds),
+            None => events::events(Some(&unchanged), &unchanged, &deeds),
+        };
         if told.is_empty() {
             return;
         }
@@ -156,6 +164,9 @@ impl Look<'_> {
             field_path: None,
         };
         for event in told {
+            if !self.reconciler.api.may_call() {
+                return;
+            }
             let event = event.into();
             let published = self.reconciler.recorder.publish(&event, &reference);
             match tokio::time::timeout(super::api::CALL, published).await {

@@ -38,8 +38,6 @@ pub enum Deed {
     },
     /// Children that the Go controller had made were taken over.
     TakenOver(Vec<Child>),
-    /// A child that is no longer wanted was deleted.
-    Removed(Child),
     /// The Go system's finalizer was removed.
     FinalizerRemoved,
 }
@@ -66,8 +64,6 @@ pub enum EventReason {
     Scaled,
     /// See [`Deed::TakenOver`].
     TakenOver,
-    /// See [`Deed::Removed`].
-    Removed,
     /// See [`Deed::FinalizerRemoved`].
     FinalizerRemoved,
     /// `Accepted` has another reason.
@@ -121,10 +117,6 @@ fn of_deed(deed: &Deed) -> AgentEvent {
         Deed::TakenOver(children) => {
             let note = format!("Took over {} from the Go controller.", list(children));
             (false, EventReason::TakenOver, "TakeOver".to_owned(), note)
-        }
-        Deed::Removed(child) => {
-            let note = format!("Deleted the {child}, which is no longer needed.");
-            (false, EventReason::Removed, format!("Remove{child}"), note)
         }
         Deed::FinalizerRemoved => {
             let note = "Removed the Go controller's finalizer.".to_owned();
@@ -227,8 +219,8 @@ fn refs_are_missing(status: &AgentStatus) -> bool {
 
 impl EventReason {
     /// Deeds that have a word of their own, as they stand in the reference.
-    pub const DEEDS: [Self; 6] =
-        [Self::Created, Self::Repaired, Self::Scaled, Self::TakenOver, Self::Removed, Self::FinalizerRemoved];
+    pub const DEEDS: [Self; 5] =
+        [Self::Created, Self::Repaired, Self::Scaled, Self::TakenOver, Self::FinalizerRemoved];
 
     /// The word in the Event.
     #[must_use]
@@ -238,7 +230,6 @@ impl EventReason {
             Self::Repaired => "Repaired",
             Self::Scaled => "Scaled",
             Self::TakenOver => "TakenOver",
-            Self::Removed => "Removed",
             Self::FinalizerRemoved => "FinalizerRemoved",
             Self::Accepted(reason) => reason.as_str(),
             Self::ResolvedRefs(reason) => reason.as_str(),

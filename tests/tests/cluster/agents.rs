@@ -166,8 +166,9 @@ async fn pods_behind_a_labelled_service_are_called_as_the_real_controllers_repor
     let (one, two, port) = (first.http, second.http, first.http.port());
     let test = cluster.with_namespace(async |namespace| {
         let krypton = Krypton::start(namespace).await;
-        put(namespace, agent("echo", json!({ "port": port }))).await.unwrap();
+        // Before the Agent: the controller leaves it alone then.
         put(namespace, service(&json!({ "app": "echo" }), port)).await.unwrap();
+        put(namespace, agent("echo", json!({ "port": port }))).await.unwrap();
         let labels = BTreeMap::from([("app".to_owned(), "echo".to_owned())]);
         let pod = namespace.add_pod("echo-1", &labels, one.ip()).await.unwrap();
         namespace.add_pod("echo-2", &labels, two.ip()).await.unwrap();
@@ -224,8 +225,8 @@ async fn mirrored_endpoints_count_when_they_bear_the_label_themselves() {
     };
     let test = cluster.with_namespace(async |namespace| {
         let krypton = Krypton::start(namespace).await;
-        put(namespace, agent("echo", json!({}))).await.unwrap();
         put(namespace, service(&Value::Null, port)).await.unwrap();
+        put(namespace, agent("echo", json!({}))).await.unwrap();
         put(namespace, endpoints(&json!({}))).await.unwrap();
         let mirrored = mirrored_labels(namespace).await;
         assert_eq!(mirrored["kubernetes.io/service-name"], "echo");

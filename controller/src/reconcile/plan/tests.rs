@@ -26,7 +26,8 @@ fn live_by(wanted: &Value, managers: &[(&str, &str)]) -> Live {
     let entries = managers.iter().enumerate().map(|(second, (manager, operation))| {
         json!({
             "manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-            "time": format!("2026-01-01T00:00:{second:02}Z"), "fieldsV1": { "f:spec": { "f:replicas": {} } },
+            "time": format!("2026-01-01T00:00:{second:02}Z"),
+            "fieldsV1": { "f:metadata": { "f:ownerReferences": {} }, "f:spec": { "f:replicas": {} } },
         })
     });
     object["metadata"]["managedFields"] = entries.collect();
@@ -197,10 +198,82 @@ fn a_refusal_is_believed_until_something_changes() {
     let (bad, better) = (wanted("i:1", 1), wanted("i:2", 1));
     let (mut memory, now) = (ChildMemory::default(), Instant::now());
     memory.refused(&bad, "spec.foo: unknown", now);
-    assert_eq!(plan(&bad, None, &memory, now), Step::Refused("spec.foo: unknown".into()));
+    assert_eq!(
+        plan(&bad, None, &memory, now),
+        Step::Refused { message: "spec.foo: unknown".into(), again: REFUSED_FOR }
+    );
     assert_eq!(plan(&better, None, &memory, now), Step::Create);
     assert_eq!(plan(&bad, None, &memory, now + REFUSED_FOR), Step::Create);
     let old = live(&wanted("i:0", 1));
-    assert!(matches!(plan(&bad, Some(&old), &memory, now), Step::Refused(_)));
+    assert!(matches!(plan(&bad, Some(&old), &memory, now), Step::Refused { .. }));
     assert_eq!(plan(&bad, Some(&live(&bad)), &memory, now), Step::Keep, "it is as wanted after all");
+}
+
+#[test]
+fn who_takes_our_mark_away_is_repaired_and_in_the_end_given_way_to() {
+    let wanted = wanted("i:1", 1);
+    let mut stripped = wanted.clone();
+    stripped["metadata"]["annotations"] = json!({});
+    let stripped = live(&stripped);
+    let (mut memory, now) = (ChildMemory::default(), Instant::now());
+    let changed = Step::Apply { take_over: false, why: Why::Changed };
+    assert_eq!(plan(&wanted, Some(&stripped), &memory, now), changed, "nobody knows what was written before");
+    memory.written(&wanted, Some(&Why::Changed), None, now);
+    for _ in 0..REPAIRS {
+        let Step::Apply { why, .. } = plan(&wanted, Some(&stripped), &memory, now) else {
+            panic!("given way")
+        };
+        assert!(matches!(why, Why::Repaired(_)), "{why:?}");
+        memory.written(&wanted, Some(&why), None, now);
+    }
+    assert!(matches!(plan(&wanted, Some(&stripped), &memory, now), Step::Contested { .. }));
+}
+
+#[test]
+fn a_truce_holds_back_repairs_and_not_the_authors_wish() {
+    let (old, new) = (wanted("i:1", 1), wanted("i:2", 1));
+    let mut edited = old.clone();
+    edited["spec"]["template"] = json!({});
+    let edited = live(&edited);
+    let (mut memory, now) = (ChildMemory::default(), Instant::now());
+    memory.written(&old, None, None, now);
+    assert_eq!(memory.give_way("operator", now), TRUCE);
+    assert_eq!(memory.give_way("operator", now + TRUCE / 3), TRUCE * 2 / 3, "the rest, not all of it again");
+    assert!(matches!(plan(&old, Some(&edited), &memory, now), Step::Contested { .. }));
+    let change = plan(&new, Some(&edited), &memory, now);
+    assert_eq!(change, Step::Apply { take_over: false, why: Why::Changed });
+    // The next one is longer, up to a limit.
+    memory.written(&old, None, None, now);
+    assert_eq!(memory.give_way("operator", now), TRUCE * 2);
+    for _ in 0..10 {
+        memory.written(&old, None, None, now);
+        memory.give_way("operator", now);
+    }
+    memory.written(&old, None, None, now);
+    assert_eq!(memory.give_way("operator", now), LONGEST_TRUCE);
+    memory.kept(Some(&live(&old)));
+    assert_eq!(plan(&old, Some(&live(&old)), &memory, now), Step::Keep);
+}
+
+#[test]
+fn a_new_leader_knows_the_size_that_it_found() {
+    let (one, five) = (wanted("i:1", 1), wanted("i:1", 5));
+    let (mut memory, now) = (ChildMemory::default(), Instant::now());
+    memory.kept(Some(&live(&one)));
+    let why = Why::ForeignReplicas;
+    assert_eq!(plan(&one, Some(&live(&five)), &memory, now), Step::Apply { take_over: false, why });
+}
+
+#[test]
+fn another_operator_that_writes_as_manager_is_not_taken_for_the_go_controller() {
+    let wanted = wanted("i:1", 1);
+    let mut object = live(&wanted).object().clone();
+    let entry = |fields: Value| json!([{ "manager": "manager", "operation": "Update", "apiVersion": "apps/v1", "fieldsV1": fields }]);
+    object["metadata"]["managedFields"] =
+        entry(json!({ "f:metadata": { "f:annotations": { "f:theirs": {} } } }));
+    assert_eq!(fresh(&wanted, Some(&Live::new(object.clone()))), Step::Keep);
+    let sidecar = json!({ "f:spec": { "f:template": { "f:spec": { "f:containers": { "k:{\"name\":\"krypton-proxy\"}": {} } } } } });
+    object["metadata"]["managedFields"] = entry(sidecar);
+    let step = fresh(&wanted, Some(&Live::new(object)));
+    assert_eq!(step, Step::Apply { take_over: true, why: Why::TakenOver });
 }

@@ -144,7 +144,6 @@ fn deeds_are_told() {
         Deed::Repaired { child: Child::Service, field: "spec.ports".to_owned(), manager: None },
         Deed::Scaled { from: 1, to: 3 },
         Deed::TakenOver(vec![Child::Service, Child::Deployment]),
-        Deed::Removed(Child::ServiceAccount),
         Deed::FinalizerRemoved,
     ];
     let status = mk_status(&CONVERGED);
@@ -164,7 +163,6 @@ fn deeds_are_told() {
             "Warning Repaired RepairService Put back spec.ports of the Service.",
             "Normal Scaled Scale1To3 Changed the size from 1 to 3 pods.",
             "Normal TakenOver TakeOver Took over Service and Deployment from the Go controller.",
-            "Normal Removed RemoveServiceAccount Deleted the ServiceAccount, which is no longer needed.",
             "Normal FinalizerRemoved RemoveFinalizer Removed the Go controller's finalizer.",
         ]
     );
