@@ -11,13 +11,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::args::Args;
 use crate::screen::Screen;
 use crate::stage::Stage;
-use crate::tour::Tour;
+use crate::stage::local::LocalStage;
 
 /// How often it is seen to that everything still runs, once the tour is over.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// What streams an A2A answer.
-const A2A_CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"message/stream","params":{"message":{"role":"user","messageId":"1","parts":[{"kind":"text","text":"hello"}]}}}"#;
 
 /// Signals that end the demo. Its exit code is theirs by the shells' custom: 128 and the number.
 struct Signals {
@@ -33,13 +30,12 @@ struct Signals {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // One thread: programs are killed when the thread that started them ends, so that must be the last to.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(demo(args))
+    runtime.block_on(async { demo(args, LocalStage::new()?).await })
 }
 
-async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
+async fn demo<S: Stage>(args: &Args, mut stage: S) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("listening for signals")?;
     let screen = Screen::new(args.fast);
-    let mut stage = Stage::new()?;
     let result = tokio::select! {
         biased;
         code = signals.next() => Ok(ExitCode::from(code)),
@@ -51,53 +47,32 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stdout(), "\nEverything is stopped and removed.").ok();
         return result;
     };
-    let ended = stage.processes.ended();
-    let folder = stage.end().await.keep();
+    let ended = stage.processes().ended();
+    let logs = S::keep_logs(stage.end().await);
     writeln!(std::io::stdout()).ok();
     screen.failed(format_args!("{error:#}")).ok();
     for process in ended {
         screen.failed(process).ok();
     }
-    screen.say(format_args!("logs: {}", folder.join("logs").display())).ok();
+    screen.say(format_args!("logs: {}", logs.display())).ok();
     Ok(ExitCode::FAILURE)
 }
 
-async fn show(stage: &mut Stage, screen: &Screen, once: bool) -> anyhow::Result<()> {
-    stage.start().await?;
-    Tour::new(stage, screen).play().await?;
+async fn show(stage: &mut impl Stage, screen: &Screen, once: bool) -> anyhow::Result<()> {
+    stage.play(screen).await?;
     if once {
         return Ok(());
     }
-    suggest(stage, screen)?;
+    screen.title("Everything stays up until Ctrl-C. Try:")?;
+    stage.suggest(screen)?;
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        if !stage.processes.ended().is_empty() {
+        if !stage.processes().ended().is_empty() {
             bail!("not everything stayed up");
         }
     }
-}
-
-/// What to try while it is up.
-fn suggest(stage: &Stage, screen: &Screen) -> anyhow::Result<()> {
-    let (folder, admin) = (stage.folder().display(), stage.ports.gateway_admin);
-    screen.title("Everything stays up until Ctrl-C. Try:")?;
-    let streamed = stage.url("writer", "/stream");
-    for command in [
-        format!("curl {}", stage.url("echo-agent", "/hello")),
-        format!("curl -N -d 'tell me something' {streamed}"),
-        format!("curl {}", stage.url("writer", "/.well-known/agent-card.json")),
-        format!("curl -N {} -d '{A2A_CALL}'", stage.url("writer", "")),
-        format!("curl http://{admin}/metrics"),
-        format!("curl http://{admin}/debug/routes"),
-        format!("rm {folder}/manifests/echo-agent.yaml; curl {}", stage.url("echo-agent", "/hello")),
-    ] {
-        screen.command(command)?;
-    }
-    screen.say(format_args!("MCP clients: {}", stage.url("tools", "")))?;
-    screen.say(format_args!("logs:        {folder}/logs"))?;
-    Ok(())
 }
 
 // === impl Signals ===

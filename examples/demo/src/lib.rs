@@ -5,9 +5,9 @@
 //! says so: the tour is the test of itself.
 //!
 //! Flow:
-//! 1. `app` makes a `stage` in a temporary folder: a working copy of `examples/local/`, and the programs that
-//!    lie next to this one, each on a free port (`process`).
-//! 2. `tour` plays its steps on the stage through a `client` and `traffic`, and tells them on the `screen`.
+//! 1. `app` makes a `stage` in a temporary folder: the programs that lie next to this one, each on a free port
+//!    (`process`), and a working copy of `examples/local/`.
+//! 2. `tour` plays the stage's steps on the stage through a `client` and `traffic`, and tells them on the `screen`.
 //! 3. `app` stays until Ctrl-C, then kills the programs and removes the folder. Programs die with this process
 //!    in any case (`leash`).
 //!

@@ -1,18 +1,17 @@
 //! The steps of the tour, in their order. Each shows something, checks that it holds, and says so in one sentence.
 
 mod calls;
-mod changes;
+pub(crate) mod local;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::screen::Screen;
-use crate::stage::Stage;
 
-/// A tour being played.
-pub(crate) struct Tour<'a> {
-    stage: &'a mut Stage,
+/// A tour being played on a stage.
+struct Tour<'a, S> {
+    stage: &'a mut S,
     screen: &'a Screen,
     /// What each step has shown.
     done: Vec<(&'static str, String)>,
@@ -20,31 +19,19 @@ pub(crate) struct Tour<'a> {
 
 // === impl Tour ===
 
-impl<'a> Tour<'a> {
-    pub(crate) fn new(stage: &'a mut Stage, screen: &'a Screen) -> Self {
+impl<'a, S> Tour<'a, S> {
+    fn new(stage: &'a mut S, screen: &'a Screen) -> Self {
         Self { stage, screen, done: Vec::new() }
     }
 
-    /// Plays all steps, and sums them up.
+    /// Plays a step; what it gives is one sentence about what was shown.
     ///
     /// # Errors
-    /// The first step that does not hold, by its name.
-    pub(crate) async fn play(mut self) -> anyhow::Result<()> {
-        self.screen.title("Krypton, on this machine and without a cluster")?;
-        self.step("What runs where", what_runs).await?;
-        self.step("A call", calls::plain).await?;
-        self.step("An answer that streams", calls::streamed).await?;
-        self.step("A new agent, by copying its manifest", changes::agent_added).await?;
-        self.step("An MCP server", calls::mcp).await?;
-        self.step("A pod is taken away under traffic", changes::pod_taken_away).await?;
-        self.step("The controller dies while calls go on", changes::controller_killed).await?;
-        self.sum_up()
-    }
-
+    /// It does not hold; with its number and title.
     async fn step(
         &mut self,
         title: &'static str,
-        step: impl AsyncFnOnce(&mut Stage, &Screen) -> anyhow::Result<String>,
+        step: impl AsyncFnOnce(&mut S, &Screen) -> anyhow::Result<String>,
     ) -> anyhow::Result<()> {
         let number = self.done.len() + 1;
         self.screen.heading(number, title)?;
@@ -64,24 +51,6 @@ impl<'a> Tour<'a> {
         }
         Ok(())
     }
-}
-
-/// Shows the processes.
-async fn what_runs(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
-    let ports = stage.ports;
-    let rows = [
-        ("gateway", ports.gateway, "takes your calls"),
-        ("controller", ports.discovery, "reads manifests, tells the gateway where to route"),
-        ("writer-1", ports.writers[0], "agent \"writer\" (A2A), its first pod"),
-        ("writer-2", ports.writers[1], "agent \"writer\", its second pod"),
-        ("tools-1", ports.tools, "agent \"tools\" (MCP)"),
-    ];
-    for (name, address, role) in rows {
-        let pid = stage.processes.pid(name).context("it was started")?;
-        screen.say(format_args!("{name:<10}  {:<15}  pid {pid:<7}  {role}", address.to_string()))?;
-    }
-    screen.say(format_args!("manifests   {}", stage.manifests.path().display()))?;
-    Ok(format!("{} real processes, and no Kubernetes", rows.len()))
 }
 
 /// A time as people read it: `850 µs`, `7.3 ms`, `56 ms`, `1.9 s`.

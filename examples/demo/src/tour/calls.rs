@@ -8,17 +8,17 @@ use tokio::time::Instant;
 use super::human;
 use crate::client::{Client, instance};
 use crate::screen::Screen;
-use crate::stage::Stage;
+use crate::stage::Ground;
 
 /// The revision of MCP that the client of the tour speaks.
 const MCP_VERSION: &str = "2025-11-25";
 
 /// One call and its answer, and what the agent saw of it.
-pub(super) async fn plain(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
-    let url = stage.url("writer", "/any/path?with=query");
+pub(super) async fn plain(ground: &Ground, agent: &str, screen: &Screen) -> anyhow::Result<String> {
+    let url = ground.url(agent, "/any/path?with=query");
     screen.command(format_args!("curl '{url}'"))?;
     let begun = Instant::now();
-    let answer = stage.client.get(&url).await?;
+    let answer = ground.client.get(&url).await?;
     let took = begun.elapsed();
     let pod = answer.instance()?;
     let seen = answer.json()?;
@@ -30,8 +30,8 @@ pub(super) async fn plain(stage: &mut Stage, screen: &Screen) -> anyhow::Result<
 }
 
 /// An A2A answer, shown word by word as it comes.
-pub(super) async fn streamed(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
-    let url = stage.url("writer", "");
+pub(super) async fn streamed(ground: &Ground, agent: &str, screen: &Screen) -> anyhow::Result<String> {
+    let url = ground.url(agent, "");
     let message = json!({
         "kind": "message", "role": "user", "messageId": "1",
         "parts": [{ "kind": "text", "text": "What does a stream look like?" }],
@@ -41,7 +41,7 @@ pub(super) async fn streamed(stage: &mut Stage, screen: &Screen) -> anyhow::Resu
     screen.command(format_args!("curl -N {url} -d '{{… \"method\":\"message/stream\" …}}'"))?;
 
     let begun = Instant::now();
-    let mut events = stage.client.events(&url, &[], &call).await?;
+    let mut events = ground.client.events(&url, &[], &call).await?;
     let mut speech = screen.speech();
     let (mut first, mut words, mut ended_as) = (None, 0, Value::Null);
     while let Some(event) = events.next().await? {
@@ -65,11 +65,11 @@ pub(super) async fn streamed(stage: &mut Stage, screen: &Screen) -> anyhow::Resu
 }
 
 /// A session of MCP: initialize, list the tools, call one.
-pub(super) async fn mcp(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
-    let url = stage.url("tools", "");
+pub(super) async fn mcp(ground: &Ground, agent: &str, screen: &Screen) -> anyhow::Result<String> {
+    let url = ground.url(agent, "");
     screen.say(format_args!("MCP clients are given the URL {url}"))?;
     let begun = Instant::now();
-    let client = &stage.client;
+    let client = &ground.client;
     let hello = json!({
         "protocolVersion": MCP_VERSION, "capabilities": {},
         "clientInfo": { "name": "krypton-demo", "version": env!("CARGO_PKG_VERSION") },

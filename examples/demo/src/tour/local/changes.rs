@@ -11,7 +11,7 @@ use super::human;
 use crate::client::{Events, instance};
 use crate::manifest::{ECHO_AGENT, Manifest, WRITER};
 use crate::screen::Screen;
-use crate::stage::{Stage, WRITER_FILE};
+use crate::stage::local::{LocalStage, WRITER_FILE};
 use crate::traffic::{RATE, Tally, Traffic};
 use crate::wait::until;
 
@@ -22,12 +22,12 @@ const SOME: u64 = RATE as u64;
 const LONG: u64 = 75;
 
 /// A manifest is copied; how long until its agent answers?
-pub(super) async fn agent_added(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
+pub(super) async fn agent_added(stage: &mut LocalStage, screen: &Screen) -> anyhow::Result<String> {
     let address = stage.start_newcomer().await?;
-    let url = stage.url("echo-agent", "/hello");
+    let url = stage.ground.url("echo-agent", "/hello");
     screen.say(format_args!("its pod runs at {address}, but nobody has heard of the agent:"))?;
     screen.command(format_args!("curl {url}"))?;
-    let unknown = stage.client.get(&url).await?;
+    let unknown = stage.ground.client.get(&url).await?;
     screen.say(format_args!("{}  {}", unknown.status, unknown.text().trim_end()))?;
     ensure!(unknown.status == StatusCode::NOT_FOUND, "expected 404");
     screen.command(format_args!("cp examples/echo-agent.yaml {}/", stage.manifests.path().display()))?;
@@ -35,7 +35,7 @@ pub(super) async fn agent_added(stage: &mut Stage, screen: &Screen) -> anyhow::R
     let copied = Instant::now();
     stage.manifests.put("echo-agent.yaml", ECHO_AGENT)?;
     until("the new agent answering", async || {
-        stage.client.get(&url).await?.instance()?;
+        stage.ground.client.get(&url).await?.instance()?;
         Ok(())
     })
     .await?;
@@ -44,8 +44,8 @@ pub(super) async fn agent_added(stage: &mut Stage, screen: &Screen) -> anyhow::R
 
 /// One of two pods goes as Kubernetes takes pods: marked, told to stop, gone. Calls go on all the time, and so
 /// does an answer that it is giving.
-pub(super) async fn pod_taken_away(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
-    let mut traffic = Traffic::start(stage.client.clone(), stage.url("writer", "/traffic"));
+pub(super) async fn pod_taken_away(stage: &mut LocalStage, screen: &Screen) -> anyhow::Result<String> {
+    let mut traffic = Traffic::start(stage.ground.client.clone(), stage.ground.url("writer", "/traffic"));
     screen.say(format_args!("{RATE} calls a second to \"writer\", and one long answer from writer-2"))?;
     let spread = |tally: &Tally| tally.of_pod("writer-1") > 0 && tally.of_pod("writer-2") > 0;
     traffic.until("calls to both pods", spread).await?;
@@ -64,7 +64,7 @@ pub(super) async fn pod_taken_away(stage: &mut Stage, screen: &Screen) -> anyhow
     ))?;
 
     let stopped = SystemTime::now();
-    let stopping = stage.processes.terminate("writer-2");
+    let stopping = stage.ground.processes.terminate("writer-2");
     let (spoken, status) = tokio::try_join!(hear_out(&mut answer), stopping)?;
     ensure!(status.success(), "writer-2 ended with {status}");
     let went_on = spoken.duration_since(stopped).context("the long answer was not long enough")?;
@@ -81,10 +81,10 @@ pub(super) async fn pod_taken_away(stage: &mut Stage, screen: &Screen) -> anyhow
 }
 
 /// The controller is killed; calls go on. It comes back and is heard at once: a pod that came meanwhile is used.
-pub(super) async fn controller_killed(stage: &mut Stage, screen: &Screen) -> anyhow::Result<String> {
-    let mut traffic = Traffic::start(stage.client.clone(), stage.url("writer", "/traffic"));
+pub(super) async fn controller_killed(stage: &mut LocalStage, screen: &Screen) -> anyhow::Result<String> {
+    let mut traffic = Traffic::start(stage.ground.client.clone(), stage.ground.url("writer", "/traffic"));
     traffic.more(SOME).await?;
-    stage.processes.kill("controller").await?;
+    stage.ground.processes.kill("controller").await?;
     let killed = traffic.tally().calls;
     screen.say("kill -9: no controller any more")?;
     traffic.more(SOME).await?;
@@ -116,10 +116,10 @@ pub(super) async fn controller_killed(stage: &mut Stage, screen: &Screen) -> any
 }
 
 /// Begins a long answer that `pod` gives.
-async fn long_answer(stage: &Stage, pod: &str) -> anyhow::Result<Events> {
-    let url = stage.url("writer", &format!("/long?sse=1&chunks={LONG}&pace=40ms"));
+async fn long_answer(stage: &LocalStage, pod: &str) -> anyhow::Result<Events> {
+    let url = stage.ground.url("writer", &format!("/long?sse=1&chunks={LONG}&pace=40ms"));
     until("an answer from that pod", async || {
-        let mut answer = stage.client.events(&url, &[], &json!({})).await?;
+        let mut answer = stage.ground.client.events(&url, &[], &json!({})).await?;
         answer.next().await?.context("it is empty")?;
         ensure!(instance(&answer.headers)? == pod, "another pod answered");
         Ok(answer)
