@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::binaries::{KUBERNETES_VERSION, Kubernetes, NodePrograms};
 use crate::bridge::Bridge;
-use crate::cluster::{Cluster, TESTBED_ENV, TESTBED_NODE_ENV};
+use crate::cluster::{Cluster, KUBECTL_ENV, TESTBED_ENV, TESTBED_NODE_ENV};
 use crate::control_plane::{ControlPlane, KUBECONFIG};
 use crate::node::Node;
 use crate::process::{Lifetime, Program, Running};
@@ -22,6 +22,9 @@ use crate::state::{self, RunDir};
 
 /// How long the kernel may take to clear away killed processes.
 const END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a command that a signal ends may take to clear away what it made.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Between two looks at the command and the control plane under it.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
@@ -39,7 +42,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Run a command with a control plane of its own (KRYPTON_TESTBED and KUBECONFIG name its kubeconfig)
+    /// Run a command with a control plane of its own (KRYPTON_TESTBED and KUBECONFIG name its kubeconfig,
+    /// KRYPTON_TESTBED_KUBECTL its kubectl)
     Run {
         /// Start another one, with a node that runs pods (KRYPTON_TESTBED_NODE and KUBECONFIG name that one's)
         #[arg(long)]
@@ -121,7 +125,12 @@ async fn run_command(command: &[String], node: bool) -> Result<ExitCode> {
     let (mut ground, mut running) = started;
     let status = tokio::select! {
         status = wait_for_end(&mut running, &mut ground) => status,
-        () = signals.recv() => Ok(INTERRUPTED),
+        () = signals.recv() => {
+            running.terminate();
+            // One that does not end by itself is killed below.
+            running.ended(STOP_DEADLINE).await.ok();
+            Ok(INTERRUPTED)
+        }
     };
     // The command's processes must be dead before the sweep asks whose bridges are left over.
     running.end(END_DEADLINE).await?;
@@ -134,6 +143,7 @@ async fn run_command(command: &[String], node: bool) -> Result<ExitCode> {
 /// Dropping this at any point ends what it started.
 async fn start(command: &[String], node: bool, run: &RunDir) -> Result<(Ground, Running)> {
     let kubernetes = Kubernetes::prepare().await?;
+    let kubectl = kubernetes.kubectl.clone();
     let control_plane = ControlPlane::start_in(run.path(), run, kubernetes.clone(), Lifetime::Tied);
     let ground = if node {
         let programs = NodePrograms::prepare().await?;
@@ -151,6 +161,7 @@ async fn start(command: &[String], node: bool, run: &RunDir) -> Result<(Ground, 
     if let Some(node) = &ground.node {
         program = program.env(TESTBED_NODE_ENV, node.kubeconfig());
     }
+    program = program.env(KUBECTL_ENV, kubectl);
     // What kubectl keeps of this cluster goes with it.
     let program =
         program.env("KUBECONFIG", ground.kubeconfig()).env("KUBECACHEDIR", run.path().join("kubectl-cache"));

@@ -30,6 +30,9 @@ pub const TESTBED_ENV: &str = "KRYPTON_TESTBED";
 /// Names the kubeconfig of the one that has a real node.
 pub const TESTBED_NODE_ENV: &str = "KRYPTON_TESTBED_NODE";
 
+/// Names the `kubectl` that goes with these control planes.
+pub const KUBECTL_ENV: &str = "KRYPTON_TESTBED_KUBECTL";
+
 /// The one node on record where there is no real one; no kubelet is behind it.
 pub(crate) const NODE: &str = "testbed";
 

@@ -29,7 +29,8 @@ async fn all_gone(processes: &[ProcessId]) {
 async fn the_command_gets_a_cluster_and_its_exit_code_is_passed_on() {
     let mut runner = Runner::start(
         &[],
-        "test \"$KUBECONFIG\" = \"$KRYPTON_TESTBED\" && test -s \"$KUBECONFIG\" && exit 7",
+        "test \"$KUBECONFIG\" = \"$KRYPTON_TESTBED\" && test -s \"$KUBECONFIG\" && test -x \"$KRYPTON_TESTBED_KUBECTL\" \
+         && exit 7",
     );
     let status = runner.process.ended(START_DEADLINE).await.unwrap();
     assert_eq!(status.code(), Some(7));
@@ -47,6 +48,17 @@ async fn ctrl_c_leaves_nothing() {
     assert_eq!(runner.process.ended(SOON).await.unwrap().code(), Some(130));
     runner.folder().unwrap_err();
     all_gone(&processes).await;
+}
+
+#[tokio::test]
+async fn a_command_is_asked_to_end_before_it_is_made_to() {
+    let mut runner =
+        Runner::start(&[], "trap 'sleep 0.2; echo cleared; exit' TERM; echo up; sleep 1000 & wait");
+    runner.printed("up").await;
+    runner.signal(Signal::TERM);
+    assert_eq!(runner.process.ended(SOON).await.unwrap().code(), Some(130));
+    let log = runner.process.log().read().unwrap();
+    assert!(log.lines().any(|line| line == "cleared"), "{log}");
 }
 
 #[tokio::test]

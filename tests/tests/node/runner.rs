@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::ensure;
-use krypton_e2e::binaries::Kubernetes;
 use krypton_e2e::node::images::AGENT;
 use krypton_e2e::process::ProcessId;
 use krypton_e2e::wait::eventually;
@@ -129,13 +128,11 @@ fn below(path: impl Into<PathBuf>) -> Vec<PathBuf> {
 
 /// Runs a pod with the `kubectl` of the node that a runner started, and says so.
 fn script() -> String {
-    let kubectl = Kubernetes::find().unwrap().kubectl;
-    let kubectl = kubectl.display();
     let deployment = deployment("left", AGENT, 1);
     format!(
         "set -e; test \"$KUBECONFIG\" = \"$KRYPTON_TESTBED_NODE\"; test \"$KUBECONFIG\" != \"$KRYPTON_TESTBED\"
-         echo '{deployment}' | {kubectl} apply --filename -
-         {kubectl} wait --for=condition=Available --timeout=120s deployment/left; echo up"
+         echo '{deployment}' | $KRYPTON_TESTBED_KUBECTL apply --filename -
+         $KRYPTON_TESTBED_KUBECTL wait --for=condition=Available --timeout=120s deployment/left; echo up"
     )
 }
 
