@@ -19,6 +19,13 @@ demo: ## Play the guided tour without a cluster (ARGS=--once: play it, then exit
 	cargo build --profile demo -p krypton-gateway -p krypton-controller -p krypton-example-agent -p krypton-demo
 	@exec "$${CARGO_TARGET_DIR:-target}/demo/krypton-demo" $(ARGS)
 
+.PHONY: demo-cluster
+demo-cluster: ## Play it on a Kubernetes node made for it: pods, rollouts, kubectl; needs root (ARGS as above)
+	@.ci/needs rust cc make cmake node-tools
+	cargo build --profile demo -p krypton-gateway -p krypton-controller -p krypton-example-agent -p krypton-demo -p krypton-e2e
+	@programs="$${CARGO_TARGET_DIR:-target}/demo"; "$$programs/krypton-testbed" can node && \
+	  exec "$$programs/krypton-testbed" run --node -- "$$programs/krypton-demo" --cluster $(ARGS)
+
 .PHONY: build
 build: ## Build everything, unoptimised
 	@.ci/needs rust cc make cmake

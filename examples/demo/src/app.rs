@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::args::Args;
 use crate::screen::Screen;
 use crate::stage::Stage;
+use crate::stage::cluster::ClusterStage;
 use crate::stage::local::LocalStage;
 
 /// How often it is seen to that everything still runs, once the tour is over.
@@ -30,7 +31,11 @@ struct Signals {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // One thread: programs are killed when the thread that started them ends, so that must be the last to.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { demo(args, LocalStage::new()?).await })
+    if args.cluster {
+        runtime.block_on(async { demo(args, ClusterStage::new()?).await })
+    } else {
+        runtime.block_on(async { demo(args, LocalStage::new()?).await })
+    }
 }
 
 async fn demo<S: Stage>(args: &Args, mut stage: S) -> anyhow::Result<ExitCode> {

@@ -11,6 +11,11 @@ use std::ffi::OsString;
 #[derive(Debug, clap::Parser)]
 #[command(name = "krypton-demo", version, max_term_width = 100)]
 pub struct Args {
+    /// Play on a Kubernetes node instead, with pods, rollouts and kubectl. The node is the testbed's, which has to run
+    /// this: `make demo-cluster` does all of it
+    #[arg(long)]
+    pub cluster: bool,
+
     /// End after the tour instead of staying up. The exit code tells whether every step held
     #[arg(long)]
     pub once: bool,
@@ -48,7 +53,9 @@ mod tests {
     fn the_help_shows_the_flags_and_not_what_the_demo_asks_of_itself() {
         Args::command().debug_assert();
         let help = Args::command().render_long_help().to_string();
-        assert!(help.contains("--once") && help.contains("--fast"), "{help}");
+        for flag in ["--once", "--fast", "--cluster"] {
+            assert!(help.contains(flag), "{flag}: {help}");
+        }
         assert!(!help.to_lowercase().contains("leash"), "{help}");
     }
 

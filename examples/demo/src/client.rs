@@ -16,6 +16,9 @@ use crate::wait::within;
 /// Every answer of an example agent says which instance gave it.
 const AGENT_NAME: &str = "x-agent-name";
 
+/// And which version of its image, where it was told.
+const AGENT_VERSION: &str = "x-agent-version";
+
 /// The largest answer that is read whole.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
@@ -127,6 +130,11 @@ impl Answer {
     pub(crate) fn instance(&self) -> anyhow::Result<&str> {
         ensure!(self.status == StatusCode::OK, "{}: {}", self.status, self.text());
         instance(&self.headers)
+    }
+
+    /// The version of the image that answered; `None` where the agent was not told of any.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.headers.get(AGENT_VERSION).and_then(|version| version.to_str().ok())
     }
 
     /// The body as JSON.

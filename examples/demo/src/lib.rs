@@ -16,6 +16,7 @@
 pub mod app;
 pub mod args;
 mod client;
+mod kubectl;
 pub mod leash;
 mod manifest;
 mod process;

@@ -73,7 +73,10 @@ impl Processes {
         let path = self.programs.join(program.file);
         ensure!(path.is_file(), "{} is not there: `make demo` builds it", path.display());
         let log = self.logs.join(format!("{name}.log"));
-        let mut child = leashed(&path, &program.arguments, &log)?
+        let file = OpenOptions::new().create(true).append(true).open(&log);
+        let file = file.with_context(|| format!("cannot write {}", log.display()))?;
+        let mut child = leashed(&path, &program.arguments)?
+            .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {}", path.display()))?;
         let pid = child.id().context("a process that was just started has an id")?;
@@ -151,13 +154,15 @@ impl Processes {
     }
 }
 
-fn leashed(program: &Path, arguments: &[OsString], log: &Path) -> anyhow::Result<Command> {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .with_context(|| format!("cannot write {}", log.display()))?;
-    let mut command = Command::new(std::env::current_exe()?);
+/// A command that dies with this process, with nothing to read and its output to be read.
+///
+/// # Errors
+/// This program does not know where it lies.
+pub(crate) fn leashed(
+    program: &Path,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("where this program lies")?);
     command
         .arg("leash")
         .arg(std::process::id().to_string())
@@ -166,7 +171,6 @@ fn leashed(program: &Path, arguments: &[OsString], log: &Path) -> anyhow::Result
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log)
         .process_group(0)
         .kill_on_drop(true);
     // What a person has set for a gateway of their own is not for this one.

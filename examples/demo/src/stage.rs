@@ -1,5 +1,6 @@
 //! What a tour plays on. Each stage starts its programs, has the tour that shows them, and takes all of it away again.
 
+pub(crate) mod cluster;
 mod ground;
 pub(crate) mod local;
 

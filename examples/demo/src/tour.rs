@@ -1,6 +1,7 @@
 //! The steps of the tour, in their order. Each shows something, checks that it holds, and says so in one sentence.
 
 mod calls;
+pub(crate) mod cluster;
 pub(crate) mod local;
 
 use std::time::Duration;

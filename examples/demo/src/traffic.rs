@@ -40,10 +40,20 @@ pub(crate) struct Tally {
     pub(crate) slowest: Duration,
     /// How many were answered by which pod.
     pods: BTreeMap<String, u64>,
+    /// How many were answered by which version of the image.
+    versions: BTreeMap<String, u64>,
 }
 
-/// The pod that answered and how long it took, or why there was no good answer.
-type Outcome = Result<(String, Duration), String>;
+/// A good answer.
+#[derive(Debug)]
+struct Good {
+    pod: String,
+    version: Option<String>,
+    took: Duration,
+}
+
+/// A good answer, or why there was none.
+type Outcome = Result<Good, String>;
 
 // === impl Traffic ===
 
@@ -113,10 +123,11 @@ async fn run(client: Client, url: String, mut stop: oneshot::Receiver<()>, tally
     }
 }
 
-async fn call(client: &Client, url: &str) -> anyhow::Result<(String, Duration)> {
+async fn call(client: &Client, url: &str) -> anyhow::Result<Good> {
     let begun = Instant::now();
     let answer = client.get(url).await?;
-    Ok((answer.instance()?.to_owned(), begun.elapsed()))
+    let (pod, version) = (answer.instance()?.to_owned(), answer.version().map(str::to_owned));
+    Ok(Good { pod, version, took: begun.elapsed() })
 }
 
 fn outcome(call: Result<Outcome, JoinError>) -> Outcome {
@@ -129,9 +140,12 @@ impl Tally {
     fn add(&mut self, outcome: Outcome) {
         self.calls += 1;
         match outcome {
-            Ok((pod, took)) => {
+            Ok(Good { pod, version, took }) => {
                 self.slowest = self.slowest.max(took);
                 *self.pods.entry(pod).or_default() += 1;
+                if let Some(version) = version {
+                    *self.versions.entry(version).or_default() += 1;
+                }
             }
             Err(reason) => {
                 self.failed += 1;
@@ -145,6 +159,16 @@ impl Tally {
         self.pods.get(pod).copied().unwrap_or_default()
     }
 
+    /// Pods that have answered.
+    pub(crate) fn pods(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// Calls that this version of the image has answered.
+    pub(crate) fn of_version(&self, version: &str) -> u64 {
+        self.versions.get(version).copied().unwrap_or_default()
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         ensure!(self.calls > 0, "no call was made");
         let Some(reason) = &self.first_failure else { return Ok(()) };
@@ -156,18 +180,20 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn answer(pod: &str, ms: u64) -> (String, Duration) {
-        (pod.to_owned(), Duration::from_millis(ms))
+    fn answer(pod: &str, ms: u64) -> Good {
+        let version = Some("1".to_owned()).filter(|_| pod == "a");
+        Good { pod: pod.to_owned(), version, took: Duration::from_millis(ms) }
     }
 
     #[test]
-    fn calls_are_counted_by_the_pod_that_answered() {
+    fn calls_are_counted_by_the_pod_and_the_version_that_answered() {
         let mut tally = Tally::default();
         for answer in [answer("a", 1), answer("b", 9), answer("a", 2), answer("a", 3)] {
             tally.add(Ok(answer));
         }
         assert_eq!((tally.calls, tally.failed, tally.slowest), (4, 0, Duration::from_millis(9)));
         assert_eq!((tally.of_pod("a"), tally.of_pod("b"), tally.of_pod("c")), (3, 1, 0));
+        assert_eq!((tally.pods(), tally.of_version("1"), tally.of_version("2")), (2, 3, 0));
         tally.check().unwrap();
     }
 

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long anything on one machine may take. Far above what it does take: a build may have the processors.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Between two looks at a state that gives no sign of its change. Small, since some of them are measured.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -30,6 +30,18 @@ pub(crate) async fn within<T, E: Into<anyhow::Error>>(
 /// # Errors
 /// It was not so within [`DEADLINE`]; with what the last look said.
 pub(crate) async fn until<T>(what: &str, look: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    until_every(LOOK_EVERY, what, look).await
+}
+
+/// As [`until`], with `pause` between two looks: for looks that cost something.
+///
+/// # Errors
+/// As [`until`].
+pub(crate) async fn until_every<T>(
+    pause: Duration,
+    what: &str,
+    look: impl AsyncFn() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let deadline = Instant::now() + DEADLINE;
     let mut last = anyhow!("it could not be looked at");
     while Instant::now() < deadline {
@@ -38,7 +50,7 @@ pub(crate) async fn until<T>(what: &str, look: impl AsyncFn() -> anyhow::Result<
             Ok(Err(error)) => last = error,
             Err(_) => break,
         }
-        sleep(LOOK_EVERY).await;
+        sleep(pause).await;
     }
     Err(last.context(format!("{what}: not within {DEADLINE:?}")))
 }
@@ -62,13 +74,13 @@ mod tests {
         assert_eq!(until("the third look", look).await.unwrap(), "there");
 
         let error = until("a miracle", async || Err::<(), _>(anyhow!("still water"))).await.unwrap_err();
-        assert_eq!(format!("{error:#}"), "a miracle: not within 20s: still water");
+        assert_eq!(format!("{error:#}"), "a miracle: not within 60s: still water");
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_has_a_deadline() {
         let never = std::future::pending::<anyhow::Result<()>>();
         let error = within("an answer", never).await.unwrap_err();
-        assert_eq!(error.to_string(), "an answer: not within 20s");
+        assert_eq!(error.to_string(), "an answer: not within 60s");
     }
 }
