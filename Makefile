@@ -21,6 +21,7 @@ demo: ## Play the guided tour without a cluster (ARGS=--once: play it, then exit
 
 .PHONY: demo-cluster
 demo-cluster: ## Play it on a Kubernetes node made for it: pods, rollouts, kubectl; needs root (ARGS as above)
+	@[ "$$(id -u)" = 0 ] || { echo "demo-cluster needs root: its node has mounts, control groups and a network" >&2; exit 1; }
 	@.ci/needs rust cc make cmake node-tools
 	cargo build --profile demo -p krypton-gateway -p krypton-controller -p krypton-example-agent -p krypton-demo -p krypton-e2e
 	@programs="$${CARGO_TARGET_DIR:-target}/demo"; "$$programs/krypton-testbed" can node && \

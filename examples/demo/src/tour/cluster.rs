@@ -13,6 +13,9 @@ use crate::stage::cluster::ClusterStage;
 /// The definition of an Agent.
 const DEFINITION: &str = "charts/krypton/files/crds/agents.yaml";
 
+/// Where the controller keeps its Lease.
+const NAMESPACE: &str = "krypton-system";
+
 /// What `examples/` holds, in the order of kubectl.
 const AGENTS: [&str; 3] = ["a2a-agent", "echo-agent", "mcp-agent"];
 
@@ -49,7 +52,10 @@ async fn installed(stage: &mut ClusterStage, screen: &Screen) -> anyhow::Result<
     stage.kubectl.show(screen, &["get", "nodes"]).await?;
     stage.kubectl.show(screen, &["apply", "-f", DEFINITION]).await?;
     stage.kubectl.run(&["wait", "--for=condition=Established", PATIENCE, "crd/agents.krypton.ai"]).await?;
-    stage.kubectl.show(screen, &["create", "namespace", "krypton-system"]).await?;
+    // It is there already on a cluster that has seen a tour.
+    if stage.kubectl.run(&["get", "namespace", NAMESPACE]).await.is_err() {
+        stage.kubectl.show(screen, &["create", "namespace", NAMESPACE]).await?;
+    }
     stage.start().await?;
     let rows = [
         ("gateway", stage.ground.gateway, "takes your calls, knows no Kubernetes"),
