@@ -2,6 +2,7 @@
 //!
 //! Owns: a real Kubernetes control plane for tests ([`control_plane`]), one with a node that runs pods ([`node`]),
 //! addresses that this API accepts as endpoints ([`bridge`]), Krypton's own programs as child processes ([`programs`]),
+//! callers of them ([`client`], [`traffic`]),
 //! and the promise that none of it outlives the run ([`state`]). It never touches a cluster, a process or an interface
 //! that it did not make.
 //!
@@ -20,6 +21,7 @@ pub mod binaries;
 pub mod bridge;
 mod certificates;
 pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod control_plane;
 mod etcd;
@@ -27,4 +29,5 @@ pub mod node;
 pub mod process;
 pub mod programs;
 pub mod state;
+pub mod traffic;
 pub mod wait;

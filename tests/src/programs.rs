@@ -59,9 +59,8 @@ impl Gateway {
     /// When it does not come to listen; with the end of its log.
     pub async fn start(discovery: SocketAddr, args: &[&str]) -> Result<Self> {
         let discovery = format!("http://{discovery}");
-        let program = krypton("krypton-gateway")?
-            .args(["--listen", ANY, "--admin-listen", ANY, "--discovery", &discovery])
-            .args(args);
+        let program = krypton("krypton-gateway")?.args(["--discovery", &discovery]);
+        let program = program.args(any_unless_given(["--listen", "--admin-listen"], args)).args(args);
         let mut process = program.start(RunDir::of_this_process()?)?;
         let admin = listening(&mut process, "admin=").await?;
         Ok(Self { http: listening(&mut process, "http=").await?, admin, process })
@@ -96,9 +95,8 @@ impl Controller {
     }
 
     async fn start(program: Program, args: &[&str]) -> Result<Self> {
-        // A test that starts it again gives the address that gateways know.
-        let any = ["--discovery-listen", "--admin-listen"].into_iter().filter(|flag| !args.contains(flag));
-        let program = program.args(any.flat_map(|flag| [flag, ANY])).args(args);
+        let program =
+            program.args(any_unless_given(["--discovery-listen", "--admin-listen"], args)).args(args);
         let mut process = program.start(RunDir::of_this_process()?)?;
         let admin = listening(&mut process, "admin=").await?;
         Ok(Self { discovery: listening(&mut process, "discovery=").await?, admin, process })
@@ -117,6 +115,12 @@ impl ExampleAgent {
         let mut process = program.start(RunDir::of_this_process()?)?;
         Ok(Self { http: listening(&mut process, "on ").await?, process })
     }
+}
+
+/// Flags for listeners at any port, but for those that `args` name: a test that starts a program again gives the address
+/// that others know.
+fn any_unless_given<'a>(flags: [&'a str; 2], args: &[&str]) -> impl Iterator<Item = &'a str> {
+    flags.into_iter().filter(|flag| !args.contains(flag)).flat_map(|flag| [flag, ANY])
 }
 
 /// The program of that name, built with the running test.

@@ -8,11 +8,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{
-    Answer, Events, full, keeping_client, post_json, post_json_whole, request, send,
-};
 use crate::support::manifest::{Manifests, agent};
 use crate::support::{Krypton, SOON, agent as start_agent, agent_with};
+use krypton_e2e::client::{Answer, Events, full, keeping_client, post_json, post_json_whole, request, send};
 
 fn rpc(method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })

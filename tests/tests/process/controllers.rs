@@ -6,13 +6,12 @@ use std::net::SocketAddr;
 use krypton_e2e::programs::Controller;
 use tempfile::TempDir;
 
-use crate::support::client::get;
 use crate::support::manifest::{Manifests, agent};
-use crate::support::traffic::Traffic;
 use crate::support::{
     Krypton, agent as start_agent, closed_port, controller_at, controller_on, endpoints_become,
-    freshness_becomes, gateway_of, is_ready, logged, metric_becomes, status_becomes,
+    freshness_becomes, gateway_of, is_ready, logged, metric_becomes, status_becomes, traffic,
 };
+use krypton_e2e::client::get;
 
 #[tokio::test]
 async fn a_restarted_controller_sends_only_what_differs() {
@@ -21,19 +20,19 @@ async fn a_restarted_controller_sends_only_what_differs() {
     manifests.put("stays.yaml", agent("stays", "protocol: http", &[echo.http]));
     manifests.put("goes.yaml", agent("goes", "protocol: http", &[echo.http]));
     let mut krypton = Krypton::start(manifests).await;
-    let traffic = Traffic::start(krypton.gateway.http);
+    let traffic = traffic(krypton.gateway.http);
 
     krypton.controller.process.kill();
     freshness_becomes(&krypton.gateway, "lost").await;
     logged(&krypton.gateway.process.log(), "Lost the controller; serving the last table and trying again")
         .await;
-    traffic.goes_on(20).await;
+    traffic.goes_on(20).await.unwrap();
     krypton.manifests.remove("goes.yaml");
     krypton.manifests.put("comes.yaml", agent("comes", "protocol: http", &[echo.http]));
     krypton.restart_controller().await;
     freshness_becomes(&krypton.gateway, "live").await;
-    traffic.goes_on(20).await;
-    traffic.end_whole().await;
+    traffic.goes_on(20).await.unwrap();
+    traffic.end_whole().await.unwrap();
 
     for (name, status) in [("echo", 200), ("stays", 200), ("comes", 200), ("goes", 404)] {
         assert_eq!(krypton.get(&format!("/v1/agents/default/{name}/")).await.status, status, "{name}");
@@ -47,22 +46,22 @@ async fn a_restarted_controller_sends_only_what_differs() {
 async fn a_controller_may_restart_again_and_again_under_load() {
     let echo = start_agent("first").await;
     let mut krypton = Krypton::start(Manifests::with_echo(&[echo.http])).await;
-    let traffic = Traffic::start(krypton.gateway.http);
+    let traffic = traffic(krypton.gateway.http);
     for _ in 0..3 {
         krypton.restart_controller().await;
         metric_becomes(krypton.controller.admin, "krypton_controller_gateways", 1.0).await;
         freshness_becomes(&krypton.gateway, "live").await;
         metric_becomes(krypton.controller.admin, "krypton_controller_upserts_total", 0.0).await;
     }
-    traffic.goes_on(10).await;
-    traffic.end_whole().await;
+    traffic.goes_on(10).await.unwrap();
+    traffic.end_whole().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_controller_that_hangs_is_noticed_and_taken_back() {
     let (first, second) = (start_agent("first").await, start_agent("second").await);
     let krypton = Krypton::start(Manifests::with_echo(&[first.http])).await;
-    let traffic = Traffic::start(krypton.gateway.http);
+    let traffic = traffic(krypton.gateway.http);
     krypton.controller.process.pause();
     krypton.manifests.put("late.yaml", agent("late", "protocol: http", &[second.http]));
     // By the pings of HTTP/2, after 15 s: its sockets stay open.
@@ -70,21 +69,21 @@ async fn a_controller_that_hangs_is_noticed_and_taken_back() {
     krypton.controller.process.resume();
     freshness_becomes(&krypton.gateway, "live").await;
     status_becomes(krypton.gateway.http, "/v1/agents/default/late/", 200).await;
-    traffic.end_whole().await;
+    traffic.end_whole().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_controller_that_hangs_for_a_moment_loses_nothing() {
     let (first, second) = (start_agent("first").await, start_agent("second").await);
     let krypton = Krypton::start(Manifests::with_echo(&[first.http])).await;
-    let traffic = Traffic::start(krypton.gateway.http);
+    let traffic = traffic(krypton.gateway.http);
     krypton.controller.process.pause();
     krypton.manifests.put("late.yaml", agent("late", "protocol: http", &[second.http]));
-    traffic.goes_on(30).await;
+    traffic.goes_on(30).await.unwrap();
     assert_eq!(krypton.get("/v1/agents/default/late/").await.status, 404);
     krypton.controller.process.resume();
     status_becomes(krypton.gateway.http, "/v1/agents/default/late/", 200).await;
-    traffic.end_whole().await;
+    traffic.end_whole().await.unwrap();
     metric_becomes(krypton.gateway.admin, "krypton_discovery_streams_total", 1.0).await;
 }
 

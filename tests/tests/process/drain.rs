@@ -12,10 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::client::{Events, full, get, keeping_client, request};
 use crate::support::manifest::Manifests;
-use crate::support::traffic::Traffic;
-use crate::support::{Krypton, SOON, agent, json_lines, logged, status_becomes};
+use crate::support::{Krypton, SOON, agent, json_lines, logged, status_becomes, traffic};
+use krypton_e2e::client::{Events, full, get, keeping_client, request};
 
 const ECHO: &str = "/v1/agents/default/echo";
 
@@ -93,8 +92,8 @@ async fn ends_well(gateway: &mut Gateway) {
 async fn sigterm_under_load_cuts_no_call() {
     let (_echo, mut krypton) = start(&["--drain-delay", "3s"]).await;
     let address = krypton.gateway.http;
-    let traffic = Traffic::start(address);
-    traffic.goes_on(10).await;
+    let traffic = traffic(address);
+    traffic.goes_on(10).await.unwrap();
     let mut idle = Raw::connect(address).await;
     idle.send("GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").await;
     idle.read_until("\r\n\r\nok").await;
@@ -107,8 +106,8 @@ async fn sigterm_under_load_cuts_no_call() {
 
     terminate(&krypton.gateway).await;
     // Whoever has not heard of it yet is still served.
-    traffic.goes_on(10).await;
-    traffic.end_whole().await;
+    traffic.goes_on(10).await.unwrap();
+    traffic.end_whole().await.unwrap();
     refuses(address).await;
 
     half_header.send("st: t\r\n\r\n").await;

@@ -9,11 +9,11 @@ use krypton_e2e::programs::Controller;
 use krypton_e2e::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::support::client::get;
 use crate::support::manifest::{Manifests, Pod, agent, agent_alone, slice};
 use crate::support::{
     Krypton, SOON, agent as start_agent, controller_on, endpoints_become, is_ready, status_becomes,
 };
+use krypton_e2e::client::get;
 
 /// The problems that `/debug/sources` lists, once there are that many.
 async fn problems(controller: &Controller, count: usize) -> Vec<Value> {

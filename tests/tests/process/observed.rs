@@ -9,11 +9,11 @@ use krypton_e2e::programs::{ExampleAgent, Gateway};
 use krypton_e2e::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::support::client::{Events, full, get, get_by, keeping_client, request, send};
 use crate::support::manifest::{Manifests, agent};
 use crate::support::{
     Krypton, SOON, agent as start_agent, closed_port, json_lines, metric_becomes, status_becomes,
 };
+use krypton_e2e::client::{Events, full, get, get_by, keeping_client, request, send};
 
 /// The fields of an access line, sorted.
 const FIELDS: [&str; 16] = [

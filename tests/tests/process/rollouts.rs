@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use krypton_e2e::programs::ExampleAgent;
 
 use crate::support::manifest::{Manifests, Pod, agent_with_pods};
-use crate::support::traffic::Traffic;
-use crate::support::{Krypton, SOON, agent, endpoints_become};
+use crate::support::{Krypton, SOON, agent, endpoints_become, traffic};
 
 /// Answers that show that the load goes on.
 const SOME: usize = 10;
@@ -32,18 +31,18 @@ async fn take_away(krypton: &Krypton, mut pod: ExampleAgent, others: &[SocketAdd
 async fn an_agent_is_taken_away_under_load() {
     let (stays, goes) = (agent("stays").await, agent("goes").await);
     let krypton = Krypton::start(Manifests::with_echo(&[stays.http, goes.http])).await;
-    let traffic = Traffic::start(krypton.gateway.http);
-    traffic.goes_on(SOME).await;
+    let traffic = traffic(krypton.gateway.http);
+    traffic.goes_on(SOME).await.unwrap();
     take_away(&krypton, goes, &[stays.http]).await;
-    traffic.goes_on(SOME).await;
-    traffic.end_whole().await;
+    traffic.goes_on(SOME).await.unwrap();
+    traffic.end_whole().await.unwrap();
 }
 
 #[tokio::test]
 async fn all_agents_are_replaced_under_load_three_times() {
     let mut old = [agent("a-0").await, agent("b-0").await];
     let krypton = Krypton::start(Manifests::with_echo(&[old[0].http, old[1].http])).await;
-    let traffic = Traffic::start(krypton.gateway.http);
+    let traffic = traffic(krypton.gateway.http);
     for round in 1..=3 {
         for (index, pod) in ["a", "b"].into_iter().enumerate() {
             let new = agent(&format!("{pod}-{round}")).await;
@@ -53,10 +52,10 @@ async fn all_agents_are_replaced_under_load_three_times() {
             endpoints_become(&krypton.gateway, "echo", &all).await;
             let leaves = std::mem::replace(&mut old[index], new);
             take_away(&krypton, leaves, &[old[0].http, old[1].http]).await;
-            traffic.goes_on(SOME).await;
+            traffic.goes_on(SOME).await.unwrap();
         }
     }
-    traffic.end_whole().await;
+    traffic.end_whole().await.unwrap();
 }
 
 #[tokio::test]

@@ -9,12 +9,12 @@ use krypton_e2e::programs::{ExampleAgent, Gateway};
 use krypton_e2e::wait::eventually;
 use tempfile::TempDir;
 
-use crate::support::client::get;
 use crate::support::manifest::Manifests;
 use crate::support::{
     Krypton, SOON, agent, closed_port, freshness_becomes, gateway_of, is_ready, logged, metric_becomes,
     status_becomes,
 };
+use krypton_e2e::client::get;
 
 /// A gateway's file with the agent `echo`, written by a gateway.
 struct Written {

@@ -1,20 +1,19 @@
 //! What these tests share: the programs on a folder of manifests, and looks into their admin ports and logs.
 
-pub(crate) mod client;
 pub(crate) mod manifest;
-pub(crate) mod traffic;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use krypton_e2e::client::{Answer, get};
 use krypton_e2e::process::Log;
 use krypton_e2e::programs::{Controller, ExampleAgent, Gateway};
+use krypton_e2e::traffic::{Load, Traffic};
 use krypton_e2e::wait::eventually;
 use serde_json::Value;
 
-use client::{Answer, get};
 use manifest::Manifests;
 
 /// All of this takes milliseconds; this is for a machine that is busy with other tests.
@@ -57,6 +56,11 @@ impl Krypton {
         self.controller.process.kill();
         self.controller = controller_at(self.controller.discovery, &self.manifests).await;
     }
+}
+
+/// Calls the agent `echo` of the gateway at `address`: short calls, streams and uploads.
+pub(crate) fn traffic(address: SocketAddr) -> Traffic {
+    Traffic::start(&[address], "/v1/agents/default/echo", Load::MIXED)
 }
 
 /// A controller that may be started again at the same address.

@@ -1,4 +1,4 @@
-//! A caller.
+//! A caller of HTTP that sees what came: heads, bodies, the pieces of a stream.
 
 use std::net::SocketAddr;
 
@@ -14,58 +14,66 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 /// What a request carries.
-pub(crate) type Body = BoxBody<Bytes, std::convert::Infallible>;
+pub type Body = BoxBody<Bytes, std::convert::Infallible>;
 
 /// A caller that keeps its connections.
-pub(crate) type KeepingClient = Client<HttpConnector, Body>;
+pub type KeepingClient = Client<HttpConnector, Body>;
 
 /// An answer that was read whole.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// All of its body.
+    pub body: Bytes,
 }
 
 /// The pieces of an answer's body, one event or more each, as they arrive.
-pub(crate) struct Events {
+#[derive(Debug)]
+pub struct Events {
     body: Incoming,
     /// How many pieces have come.
-    pub(crate) pieces: usize,
+    pub pieces: usize,
     buffer: String,
 }
 
 // === impl Answer ===
 
 impl Answer {
-    async fn read(response: Response<Incoming>) -> Result<Self> {
+    /// Reads an answer to its end.
+    ///
+    /// # Errors
+    /// When it is cut.
+    pub async fn read(response: Response<Incoming>) -> Result<Self> {
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         Ok(Self { status: head.status.as_u16(), headers: head.headers, body })
     }
 
     /// The body, where it is text; empty otherwise.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap_or_default()
     }
 
     /// The body as JSON; null where it is none.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// The `code` of an error of the gateway's own.
-    pub(crate) fn code(&self) -> String {
+    pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
     /// A header of it; empty where there is none.
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The last server-sent event of the body as JSON.
-    pub(crate) fn last_event(&self) -> Value {
+    pub fn last_event(&self) -> Value {
         let data = self.text().lines().filter_map(|line| line.strip_prefix("data:"));
         data.filter_map(|data| serde_json::from_str(data).ok()).next_back().unwrap_or_default()
     }
@@ -74,7 +82,8 @@ impl Answer {
 // === impl Events ===
 
 impl Events {
-    pub(crate) fn of(response: Response<Incoming>) -> Self {
+    /// Those of an answer that has begun.
+    pub fn of(response: Response<Incoming>) -> Self {
         Self { body: response.into_body(), pieces: 0, buffer: String::new() }
     }
 
@@ -82,7 +91,7 @@ impl Events {
     ///
     /// # Errors
     /// When the answer is cut.
-    pub(crate) async fn next(&mut self) -> Result<Option<String>> {
+    pub async fn next(&mut self) -> Result<Option<String>> {
         loop {
             if let Some(end) = self.buffer.find("\n\n") {
                 let event: String = self.buffer.drain(..end + 2).collect();
@@ -102,7 +111,7 @@ impl Events {
     ///
     /// # Errors
     /// When the answer is cut.
-    pub(crate) async fn rest(&mut self) -> Result<Vec<String>> {
+    pub async fn rest(&mut self) -> Result<Vec<String>> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await? {
             events.push(event);
@@ -111,17 +120,18 @@ impl Events {
     }
 }
 
-pub(crate) fn keeping_client() -> KeepingClient {
+/// One that keeps its connections.
+pub fn keeping_client() -> KeepingClient {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
 /// A request to `target` at `address`.
-pub(crate) fn request(method: Method, address: SocketAddr, target: &str) -> http::request::Builder {
+pub fn request(method: Method, address: SocketAddr, target: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("http://{address}{target}"))
 }
 
 /// A body that is known as a whole.
-pub(crate) fn full(body: impl Into<Bytes>) -> Body {
+pub fn full(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).boxed()
 }
 
@@ -129,7 +139,7 @@ pub(crate) fn full(body: impl Into<Bytes>) -> Body {
 ///
 /// # Errors
 /// When there is no whole answer.
-pub(crate) async fn get(address: SocketAddr, target: &str) -> Result<Answer> {
+pub async fn get(address: SocketAddr, target: &str) -> Result<Answer> {
     get_by(&keeping_client(), address, target).await
 }
 
@@ -137,7 +147,7 @@ pub(crate) async fn get(address: SocketAddr, target: &str) -> Result<Answer> {
 ///
 /// # Errors
 /// When there is no whole answer.
-pub(crate) async fn get_by(client: &KeepingClient, address: SocketAddr, target: &str) -> Result<Answer> {
+pub async fn get_by(client: &KeepingClient, address: SocketAddr, target: &str) -> Result<Answer> {
     send(client, request(Method::GET, address, target).body(full(""))?).await
 }
 
@@ -145,7 +155,7 @@ pub(crate) async fn get_by(client: &KeepingClient, address: SocketAddr, target: 
 ///
 /// # Errors
 /// When there is no whole answer.
-pub(crate) async fn send(client: &KeepingClient, request: Request<Body>) -> Result<Answer> {
+pub async fn send(client: &KeepingClient, request: Request<Body>) -> Result<Answer> {
     Answer::read(client.request(request).await?).await
 }
 
@@ -153,7 +163,7 @@ pub(crate) async fn send(client: &KeepingClient, request: Request<Body>) -> Resu
 ///
 /// # Errors
 /// When there is no answer.
-pub(crate) async fn post_json(
+pub async fn post_json(
     address: SocketAddr,
     target: &str,
     headers: &[(&str, &str)],
@@ -172,7 +182,7 @@ pub(crate) async fn post_json(
 ///
 /// # Errors
 /// When there is no whole answer.
-pub(crate) async fn post_json_whole(
+pub async fn post_json_whole(
     address: SocketAddr,
     target: &str,
     headers: &[(&str, &str)],
