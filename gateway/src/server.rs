@@ -7,7 +7,8 @@
 //! 2. HTTP/1: one call after another through Pingora's `process_new_http`, each under its [`watch::CallWatch`].
 //! 3. HTTP/2: one task a stream, each through the same function; siblings never wait for each other.
 //! 4. Drain: [`Drain::begin`] makes answers say `Connection: close` and sends GOAWAY, while connections are still
-//!    accepted. [`Drain::stop`] ends the listener, idle connections and standing streams; calls go on.
+//!    accepted. [`Drain::stop`] ends the listener, idle connections and standing streams; calls go on, and so do
+//!    connections on which the next call may be on its way, for [`GOODBYE`].
 //!    [`Drain::cut`], by then or by itself once the time is over, ends them too.
 
 mod stream;
@@ -17,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp as _;
@@ -36,7 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::proxy::Gateway;
 use stream::{ClientStream, Speaks};
-use watch::{CallWatch, limited};
+use watch::{CallWatch, GOODBYE, limited};
 
 /// Streams that one HTTP/2 connection may have open: Pingora's own safe limit.
 const H2_STREAMS: u32 = 100;
@@ -46,8 +48,6 @@ const H2_STREAM_WINDOW: u32 = 65_535;
 const H2_MALFORMED: usize = 32;
 /// After an accept fails for want of descriptors or memory: long enough not to spin, short enough not to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long an idle HTTP/2 client has to answer our goodbye once the gateway stops.
-const GOODBYE: Duration = Duration::from_secs(2);
 /// Finds dead clients of silent streams: about 60 + 5 x 10 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -85,6 +85,8 @@ struct Shared {
     limits: ConnectionLimits,
     drain: Drain,
     open: Gauge,
+    /// Connections that were cut in a call.
+    cut: AtomicUsize,
     /// The tasks of HTTP/2 streams, which their connections' tasks do not outlive but by a moment.
     streams: TaskTracker,
 }
@@ -159,6 +161,7 @@ impl Server {
                 limits,
                 drain,
                 open,
+                cut: AtomicUsize::new(0),
                 streams: TaskTracker::new(),
             }),
             tasks: TaskTracker::new(),
@@ -174,7 +177,7 @@ impl Server {
     }
 
     /// Serves until [`Drain::stop`], then until the last call has ended, `drain_timeout` at most. Returns how many
-    /// connections were cut.
+    /// connections were cut in a call since that time was over.
     pub async fn run(self, drain_timeout: Duration) -> usize {
         let Self { listener, shared, connections, tasks } = self;
         let stop = shared.drain.stop.clone();
@@ -196,14 +199,13 @@ impl Server {
             shared.spawn(&tasks, accepted);
         }
         tasks.close();
-        tokio::time::timeout(drain_timeout, tasks.wait()).await.ok();
-        let left = tasks.len();
+        let is_over = tokio::time::timeout(drain_timeout, tasks.wait()).await.is_err();
         // A call that is cut is accounted for when it is dropped, so there is something to wait for.
         shared.drain.cut();
         tasks.wait().await;
         shared.streams.close();
         shared.streams.wait().await;
-        left
+        if is_over { shared.cut.load(Ordering::Relaxed) } else { 0 }
     }
 }
 
@@ -259,8 +261,11 @@ impl Shared {
         let mut served = pin!(self.serve_watched(tcp, client, &watch));
         tokio::select! {
             () = served.as_mut() => {}
-            // An answer without a length must not look whole.
-            () = self.drain.cut.cancelled() => watch.request_reset(),
+            // An answer without a length must not look whole. Who waits for a call loses nothing.
+            () = self.drain.cut.cancelled() => if !watch.is_quiet() {
+                watch.request_reset();
+                self.cut.fetch_add(1, Ordering::Relaxed);
+            },
         }
     }
 

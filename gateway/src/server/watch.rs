@@ -13,9 +13,8 @@
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,6 +25,9 @@ use pingora::protocols::SocketDigest;
 use socket2::{SockRef, Socket};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// How long a stopping gateway waits for a call that may be on its way, and for an idle HTTP/2 client to answer our goodbye.
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How long an interrupted call has to write its last answer, and to read on until the client has it.
 const LAST_WORDS: Duration = Duration::from_secs(4);
@@ -51,6 +53,8 @@ pub(crate) struct CallWatch {
     header_limit: u64,
     /// Ends with the connection rather than the answer: idle, or a standing stream.
     ends_with_drain: AtomicBool,
+    /// Since when the connection is new or kept, milliseconds as in `deadline`.
+    quiet_since: AtomicU64,
     interrupt: AtomicU8,
     /// Reads from the client are to fail, so that the call notices its interruption.
     fails_reads: AtomicBool,
@@ -97,12 +101,13 @@ enum Phase {
 impl CallWatch {
     /// A new connection, whose first header has to be whole within `header_limit`.
     pub(crate) fn new(header_limit: Duration) -> Arc<Self> {
-        let limit = millis(header_limit);
+        let (now, limit) = (now(), millis(header_limit));
         Arc::new(Self {
             phase: AtomicU8::new(Phase::New as u8),
-            deadline: AtomicU64::new(now().saturating_add(limit)),
+            deadline: AtomicU64::new(now.saturating_add(limit)),
             header_limit: limit,
             ends_with_drain: AtomicBool::new(true),
+            quiet_since: AtomicU64::new(now),
             interrupt: AtomicU8::new(0),
             fails_reads: AtomicBool::new(false),
             upload_done: AtomicBool::new(false),
@@ -125,21 +130,21 @@ impl CallWatch {
     pub(super) fn begin_kept(&self, idle: Duration) {
         self.set_phase(Phase::Kept);
         self.upload_done.store(false, Ordering::Relaxed);
+        self.quiet_since.store(now(), Ordering::Relaxed);
         self.deadline.store(now().saturating_add(millis(idle)), Ordering::Relaxed);
         self.ends_with_drain.store(true, Ordering::Relaxed);
     }
 
     /// Bytes came from the client.
     pub(super) fn on_bytes(&self) {
-        match self.phase() {
-            // The deadline of a new connection covers its header too.
-            Phase::New => self.set_phase(Phase::Header),
-            Phase::Kept => {
-                self.set_phase(Phase::Header);
-                self.deadline.store(now().saturating_add(self.header_limit), Ordering::Relaxed);
-            }
+        let since = match self.phase() {
+            // The deadline of a new connection covers its header too; a stop may have shortened it.
+            Phase::New => self.quiet_since.load(Ordering::Relaxed),
+            Phase::Kept => now(),
             Phase::Header | Phase::Call => return,
-        }
+        };
+        self.set_phase(Phase::Header);
+        self.deadline.store(since.saturating_add(self.header_limit), Ordering::Relaxed);
         self.ends_with_drain.store(false, Ordering::Relaxed);
     }
 
@@ -252,6 +257,11 @@ impl CallWatch {
         self.reset.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing of a call has come yet.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.phase(), Phase::New | Phase::Kept)
+    }
+
     fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::New,
@@ -285,6 +295,18 @@ impl CallWatch {
         waits
     }
 
+    /// Whether a stopping gateway has to wait for a call that may be on its way: a client that has just connected, or
+    /// was just answered, does not know that we leave. The wait is then bounded, and begins only once.
+    fn may_be_called(&self) -> bool {
+        let until = self.quiet_since.load(Ordering::Relaxed).saturating_add(millis(GOODBYE));
+        let may_be_called = self.is_quiet() && until > now();
+        if may_be_called {
+            self.ends_with_drain.store(false, Ordering::Relaxed);
+            self.deadline.fetch_min(until, Ordering::Relaxed);
+        }
+        may_be_called
+    }
+
     /// Ends the call from outside. Whether it may still speak; where not, it is about to be dropped.
     fn interrupt_with(&self, why: Interrupt, can_speak: bool) -> bool {
         let is_call = self.phase() == Phase::Call;
@@ -315,16 +337,18 @@ pub(super) async fn limited<F: Future>(
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     // What the timer is set to; `NEVER` while it is not in use.
     let mut armed = NEVER;
-    let mut interrupted = false;
+    let (mut interrupted, mut has_stopped) = (false, false);
     std::future::poll_fn(move |cx| {
         loop {
             if let Poll::Ready(output) = call.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            if !interrupted
-                && watch.ends_with_drain.load(Ordering::Relaxed)
-                && stopped.as_mut().poll(cx).is_ready()
-            {
+            let ends_with_drain = !interrupted && watch.ends_with_drain.load(Ordering::Relaxed);
+            has_stopped = has_stopped || (ends_with_drain && stopped.as_mut().poll(cx).is_ready());
+            if ends_with_drain && has_stopped {
+                if watch.may_be_called() {
+                    continue;
+                }
                 if !watch.interrupt_with(Interrupt::Drain, can_speak || watch.hang_up()) {
                     return Poll::Ready(None);
                 }

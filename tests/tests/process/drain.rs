@@ -125,6 +125,35 @@ async fn sigterm_under_load_cuts_no_call() {
     assert!(outcomes.iter().all(|outcome| outcome == "ok"), "{outcomes:?}");
 }
 
+#[tokio::test]
+async fn a_client_that_could_not_know_is_served_once_more() {
+    let (_echo, mut krypton) = start(&["--drain-delay", "0s"]).await;
+    let address = krypton.gateway.http;
+    let mut client = Raw::connect(address).await;
+    client
+        .send(&format!(
+            "POST {ECHO}/events?sse=1&chunks=8&pace=100ms HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n"
+        ))
+        .await;
+    // The head is there, and says nothing of an end.
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
+    let mut late = Raw::connect(address).await;
+    terminate(&krypton.gateway).await;
+    refuses(address).await;
+
+    client.read_until("\r\n0\r\n\r\n").await;
+    // A gateway that closes at once has done so by the time that it answers this.
+    status_becomes(krypton.gateway.admin, "/readyz", 503).await;
+    for client in [&mut client, &mut late] {
+        client.send(&format!("GET {ECHO}/hello HTTP/1.1\r\nHost: t\r\n\r\n")).await;
+        let answer = client.read().await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+    ends_well(&mut krypton.gateway).await;
+}
+
 /// The outcomes of all calls to agents, from the access log.
 fn access_lines(gateway: &Gateway) -> Result<Vec<String>> {
     let lines = json_lines(&gateway.process.log()).into_iter().filter(|line| line["agent"].is_string());
