@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::observed::{ContainerState, DeploymentState, Exit, PodState, Run};
 use super::refs::MissingRef;
-use super::text::quote;
+use super::text::{quote, quote_end};
 
 /// How long an agent may run without passing its readiness probe before that is called a problem: most servers listen
 /// after a few seconds.
@@ -113,8 +113,10 @@ fn of_pod(scene: Scene<'_>, pod: &PodState) -> Option<Problem> {
         return None;
     }
     if let Some(why) = &pod.unschedulable {
-        // The scheduler adds what it thought of preempting others, which helps nobody to make room.
-        let why = why.split(" preemption:").next().unwrap_or(why);
+        // The scheduler adds what it thought of claims and of preempting others, which helps nobody to make room.
+        let why = [". no new claims to deallocate", " preemption:"]
+            .iter()
+            .fold(why.as_str(), |why, more| why.split(more).next().unwrap_or(why));
         return Some(problem(
             AvailableReason::Unschedulable,
             format!(
@@ -233,10 +235,11 @@ fn of_exit(scene: Scene<'_>, pod: &PodState, container: &ContainerState, exit: &
         (_, 137) => "was killed (exit code 137)".to_owned(),
         (_, code) => format!("exited with code {code}"),
     };
-    let words = if exit.message.trim().is_empty() {
+    // One that is killed has no time to say why: its last line is of something else.
+    let words = if exit.message.trim().is_empty() || exit.reason == "OOMKilled" {
         String::new()
     } else {
-        format!(" Its last words: {}.", quote(&exit.message))
+        format!(" Its last words: {}.", quote_end(&exit.message))
     };
     let text = format!(
         "Pod {}: {who} {how}.{words} See why: kubectl logs -n {} {} -c {} --previous.",

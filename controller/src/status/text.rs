@@ -29,6 +29,18 @@ pub(super) fn quote(text: &str) -> String {
     one_line(text.trim().trim_end_matches('.'), MAX_QUOTE)
 }
 
+/// A quotation from the end of a log, where programs say why they end: its last lines that fit.
+pub(super) fn quote_end(log: &str) -> String {
+    let mut start = log.len();
+    for line in log.split_inclusive('\n').rev() {
+        if start < log.len() && log.len() - start + line.len() > MAX_QUOTE {
+            break;
+        }
+        start -= line.len();
+    }
+    quote(&log[start..])
+}
+
 /// What stands in `text` between the first `before` and the `after` that follows it.
 pub(super) fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
@@ -60,6 +72,17 @@ mod tests {
         assert!(line.len() <= 100 && line.ends_with('…'), "{line}");
         assert_eq!(one_line("exact", 5), "exact");
         assert_eq!(one_line("exactly", 5), "ex…");
+    }
+
+    #[test]
+    fn of_a_log_the_end_is_quoted() {
+        let log = format!("Traceback:\n{}KeyError: 'API_KEY'\n", "  File \"agent.py\", line 1\n".repeat(50));
+        let quoted = quote_end(&log);
+        assert!(quoted.ends_with("line 1 KeyError: 'API_KEY'") && !quoted.contains("Traceback"), "{quoted}");
+        assert!(quoted.len() > MAX_QUOTE / 2);
+        assert_eq!(quote_end("two\nlines.\n"), "two lines");
+        assert_eq!(quote_end(""), "");
+        assert!(quote_end(&format!("short\n{}", "x".repeat(1000))).starts_with("xxx"));
     }
 
     #[test]

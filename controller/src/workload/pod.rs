@@ -60,6 +60,8 @@ fn build_container(agent: &Agent, spec: &EffectiveSpec) -> Value {
         },
         "lifecycle": { "preStop": { "sleep": { "seconds": PRE_STOP.as_secs() } } },
         "securityContext": { "allowPrivilegeEscalation": false },
+        // What it logged last before it crashed, so that the Agent's status can say why.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     });
     if let Some(policy) = pull_policy(agent.spec.image_pull_policy) {
         container["imagePullPolicy"] = policy.into();

@@ -111,10 +111,14 @@ fn agents_that_crash() {
     again["restartCount"] = json!(1);
     assert_eq!(told_of(again).0, "WaitingForPods", "one restart may be all it took");
 
-    let oom = json!({ "state": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } } });
+    let oom = json!({ "state": { "terminated": { "exitCode": 137, "reason": "OOMKilled", "message": "GET /\n" } } });
     let (reason, message) = told_of(oom);
     assert_eq!(reason, "CrashLooping");
-    assert!(message.contains("more memory than its limit (OOMKilled); raise spec.resources.limits.memory."));
+    assert!(
+        message
+            .contains("more memory than its limit (OOMKilled); raise spec.resources.limits.memory. See why"),
+        "{message}"
+    );
     let done = json!({ "state": { "terminated": { "exitCode": 0, "reason": "Completed" } } });
     assert!(told_of(done).1.contains("ended by itself with exit code 0, but must go on running."));
 }
@@ -281,22 +285,29 @@ fn a_quota_that_leaves_room_for_some_is_told_beside_the_ready_ones() {
 
 #[test]
 fn pods_that_no_node_takes() {
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "name": "travel-a" },
-        "status": { "phase": "Pending", "conditions": [{
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": "0/3 nodes are available: 1 node(s) had untolerated taint {gpu: yes}, 2 Insufficient cpu. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
-        }]},
-    }))
-    .unwrap();
-    let status = status_of(&mk_spec(json!({})), PodState::from_pod(&pod), json!([]));
-    assert_eq!(condition(&status, "Available").reason, "Unschedulable");
-    assert_eq!(
-        condition(&status, "Available").message,
-        "No node takes pod travel-a: 0/3 nodes are available: 1 node(s) had untolerated taint {gpu: yes}, 2 \
-         Insufficient cpu. Add room, or ask for less in spec.resources."
-    );
-    assert_eq!(status.phase, Some(Phase::Pending));
+    // What follows the cause in 1.33 and in 1.36.
+    for more in [
+        " preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+        " no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+    ] {
+        let cause =
+            "0/3 nodes are available: 1 node(s) had untolerated taint {gpu: yes}, 2 Insufficient cpu.";
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "travel-a" },
+            "status": { "phase": "Pending", "conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": format!("{cause}{more}"),
+            }]},
+        }))
+        .unwrap();
+        let status = status_of(&mk_spec(json!({})), PodState::from_pod(&pod), json!([]));
+        assert_eq!(condition(&status, "Available").reason, "Unschedulable");
+        assert_eq!(
+            condition(&status, "Available").message,
+            format!("No node takes pod travel-a: {cause} Add room, or ask for less in spec.resources.")
+        );
+        assert_eq!(status.phase, Some(Phase::Pending));
+    }
 }
 
 #[test]
