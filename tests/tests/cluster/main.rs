@@ -8,6 +8,9 @@ mod agents;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod api_server;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod conditions;
 #[cfg(test)]
 mod crd;
 #[cfg(feature = "bridge")]

@@ -4,35 +4,38 @@
 use std::net::SocketAddr;
 
 use anyhow::ensure;
-use http::StatusCode;
 use k8s_openapi::api::core::v1::Service;
+use krypton_e2e::client::{Answer, get};
 use krypton_e2e::cluster::shared_with_node;
 use krypton_e2e::node::images::{AGENT, CRASHING_AGENT, NEXT_AGENT, PUBLISHED_AGENT};
 use krypton_e2e::wait::eventually;
 use kube::Api;
 use serde_json::json;
 
+use crate::conditions::condition_becomes;
 use crate::objects::{agent, put};
-use crate::support::{Krypton, SOON, container_waits, deployment, get, kubectl, pods_are_ready, service};
+use crate::support::{
+    Krypton, SOON, container_waits, deployment, kubectl, pods_are_ready, pods_of, service, with_namespace,
+};
 
 #[tokio::test]
 async fn calls_through_the_gateway_reach_pods_and_follow_a_changed_image() {
-    let cluster = shared_with_node().await.unwrap();
-    cluster.install_agent_crd().await.unwrap();
-    let test = cluster.with_namespace(async |namespace| {
-        let krypton = Krypton::start(namespace, &[]).await;
-        put(namespace, agent("echo", json!({ "image": AGENT }))).await.unwrap();
-        put(namespace, deployment("by-hand", AGENT, 2)).await.unwrap();
-        put(namespace, service("echo", "by-hand")).await.unwrap();
-        let pods = pods_are_ready(namespace, "app=by-hand", 2).await;
+    with_namespace(async |namespace| {
+        let krypton = Krypton::start(namespace).await;
+        put(namespace, agent("echo", json!({ "image": AGENT, "minReplicas": 2 }))).await.unwrap();
+        let pods = pods_are_ready(namespace, &pods_of("echo"), 2).await;
         let answer = krypton.is_answered(namespace, "echo", "1").await;
-        assert!(pods.contains(&answer.by), "{} of {pods:?}", answer.by);
+        let by = |answer: &Answer| answer.header("x-agent-name").to_owned();
+        assert!(pods.contains(&by(&answer)), "{} of {pods:?}", by(&answer));
+        condition_becomes(namespace, "echo", "Ready", "True", "Ready").await;
 
-        kubectl(namespace, &["set", "image", "deployment/by-hand", &format!("agent={NEXT_AGENT}")]).await;
+        let image = json!({ "spec": { "image": NEXT_AGENT } }).to_string();
+        kubectl(namespace, &["patch", "agent", "echo", "--type=merge", "--patch", &image]).await;
         let answer = krypton.is_answered(namespace, "echo", "2").await;
-        assert!(!pods.contains(&answer.by), "{} of {pods:?}", answer.by);
-    });
-    test.await.unwrap();
+        assert!(!pods.contains(&by(&answer)), "{} of {pods:?}", by(&answer));
+        condition_becomes(namespace, "echo", "Ready", "True", "Ready").await;
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -40,17 +43,17 @@ async fn a_cluster_ip_is_reached_from_this_machine() {
     let cluster = shared_with_node().await.unwrap();
     let test = cluster.with_namespace(async |namespace| {
         put(namespace, deployment("by-hand", PUBLISHED_AGENT, 1)).await.unwrap();
-        put(namespace, service("by-hand", "by-hand")).await.unwrap();
+        put(namespace, service("by-hand")).await.unwrap();
         let pods = pods_are_ready(namespace, "app=by-hand", 1).await;
         let services: Api<Service> = namespace.api();
         let address = services.get("by-hand").await.unwrap().spec.unwrap().cluster_ip.unwrap();
         let address = SocketAddr::new(address.parse().unwrap(), 80);
         let answer = eventually("kube-proxy leads to the pod", SOON, async || {
             let answer = get(address, "/").await?;
-            ensure!(answer.status == StatusCode::OK, "{answer:?}");
+            ensure!(answer.status == 200, "{answer:?}");
             Ok(answer)
         });
-        assert_eq!(answer.await.unwrap().by, pods[0]);
+        assert_eq!(answer.await.unwrap().header("x-agent-name"), pods[0]);
     });
     test.await.unwrap();
 }

@@ -1,84 +1,126 @@
 //! What tests on a node share: Krypton's programs beside it, pods and what became of them, callers.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
-use http::StatusCode;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::Pod;
-use krypton_e2e::cluster::Namespace;
+use krypton_crd::Agent;
+use krypton_e2e::client::{Answer, get};
+use krypton_e2e::cluster::{Namespace, shared_with_node};
 use krypton_e2e::programs::{Controller, Gateway};
+use krypton_e2e::traffic::{Load, Traffic};
 use krypton_e2e::wait::eventually;
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// A pod is ready within a second on an idle machine; this is for one that is busy with other tests.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
-/// What a caller got.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    /// The pod that answered; empty where none did.
-    pub(crate) by: String,
-    /// The version of its image.
-    pub(crate) version: String,
-    pub(crate) body: String,
-}
+/// Two hundred calls a second beside twenty streams, which take eight seconds each: longer than a pod that was told to
+/// stop goes on taking calls (5 s), shorter than what [`DRAIN`] gives it to finish.
+pub(crate) const HEAVY: Load =
+    Load { calls: 8, streams: 20, uploads: 1, pieces: 32, pace: Duration::from_millis(250) };
+
+/// `spec.drainTimeout` of agents under [`HEAVY`] load.
+pub(crate) const DRAIN: &str = "12s";
 
 /// A controller that watches one namespace, and a gateway that follows it, as processes of this machine.
 pub(crate) struct Krypton {
     pub(crate) gateway: Gateway,
-    _controller: Controller,
+    pub(crate) controller: Controller,
 }
 
 // === impl Krypton ===
 
 impl Krypton {
-    /// Starts both, and waits until calls are taken; `args` are the controller's.
-    pub(crate) async fn start(namespace: &Namespace, args: &[&str]) -> Self {
-        let args: Vec<&str> = ["--namespace", namespace.name()].iter().chain(args).copied().collect();
+    /// Starts both, and waits until calls are taken.
+    pub(crate) async fn start(namespace: &Namespace) -> Self {
+        let args = ["--namespace", namespace.name(), "--lease-namespace", namespace.name()];
         let controller = Controller::start_on_cluster(namespace.cluster().kubeconfig(), &args).await.unwrap();
-        let gateway = Gateway::start(controller.discovery, &[]).await.unwrap();
-        eventually("the gateway is ready", SOON, async || {
-            let answer = get(gateway.admin, "/readyz?verbose").await?;
-            ensure!(answer.status == StatusCode::OK, "{}", answer.body);
-            Ok(())
-        })
-        .await
-        .unwrap();
-        Self { gateway, _controller: controller }
+        let gateway = start_gateway(&controller, &[]).await;
+        Self { gateway, controller }
     }
 
     /// Calls the agent `name` until it is answered 200 by an image of that version.
     pub(crate) async fn is_answered(&self, namespace: &Namespace, name: &str, version: &str) -> Answer {
-        let target = format!("/v1/agents/{}/{name}/hello", namespace.name());
         eventually(&format!("version {version} of {name} answers"), SOON, async || {
-            let answer = get(self.gateway.http, &target).await?;
-            ensure!(answer.status == StatusCode::OK && answer.version == version, "{answer:?}");
+            let answer = get(self.gateway.http, &path(namespace, name)).await?;
+            ensure!(answer.status == 200 && answer.header("x-agent-version") == version, "{answer:?}");
             Ok(answer)
         })
         .await
         .unwrap()
     }
+
+    /// Waits until the gateway has that many endpoints for the agent `name`.
+    pub(crate) async fn has_endpoints(&self, namespace: &Namespace, name: &str, count: usize) {
+        let what = format!("the gateway has {count} endpoints of {name}");
+        eventually(&what, SOON, async || {
+            let found = endpoints(&self.gateway, namespace, name).await?;
+            ensure!(found == count, "{found}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Calls the agent `name` as `load` says.
+    pub(crate) fn traffic(&self, namespace: &Namespace, name: &str, load: Load) -> Traffic {
+        Traffic::start(&[self.gateway.http], &path(namespace, name), load)
+    }
 }
 
-/// `GET target` on a connection of its own.
-pub(crate) async fn get(address: SocketAddr, target: &str) -> Result<Answer> {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let response = client.get(format!("http://{address}{target}").parse()?).await?;
-    let (head, body) = response.into_parts();
-    let header = |name: &str| -> Result<String> {
-        Ok(head.headers.get(name).map(|value| value.to_str()).transpose()?.unwrap_or_default().to_owned())
-    };
-    let (by, version) = (header("x-agent-name")?, header("x-agent-version")?);
-    let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
-    Ok(Answer { status: head.status, by, version, body })
+/// Gives `test` a namespace of its own on the node, with Agents.
+pub(crate) async fn with_namespace(test: impl AsyncFnOnce(&Namespace)) {
+    let cluster = shared_with_node().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    cluster.with_namespace(test).await.unwrap();
+}
+
+/// A gateway of `controller` that takes calls; `args` are added.
+pub(crate) async fn start_gateway(controller: &Controller, args: &[&str]) -> Gateway {
+    let gateway = Gateway::start(controller.discovery, args).await.unwrap();
+    eventually("the gateway is ready", SOON, async || {
+        let answer = get(gateway.admin, "/readyz?verbose").await?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    gateway
+}
+
+/// Where calls to the agent `name` go.
+pub(crate) fn path(namespace: &Namespace, name: &str) -> String {
+    format!("/v1/agents/{}/{name}", namespace.name())
+}
+
+/// How many endpoints a gateway has for the agent `name`; an error while it has no such route.
+pub(crate) async fn endpoints(gateway: &Gateway, namespace: &Namespace, name: &str) -> Result<usize> {
+    let (table, name) =
+        (get(gateway.admin, "/debug/routes").await?.json(), format!("{}/{name}", namespace.name()));
+    let routes = table["routes"].as_array().context("no routes")?;
+    let route = routes.iter().find(|route| route["name"] == name.as_str()).context("no such route")?;
+    Ok(route["endpoints"].as_array().context("no endpoints")?.len())
+}
+
+/// An Agent of plain HTTP under [`HEAVY`] load: every call goes to a pod at once, and each pod may finish its streams.
+pub(crate) fn busy_agent(name: &str, image: &str, replicas: u32) -> Value {
+    let spec = json!({ "image": image, "replicas": replicas, "concurrency": 0, "drainTimeout": DRAIN });
+    crate::objects::agent(name, spec)
+}
+
+/// Writes fields of an Agent's spec.
+pub(crate) async fn change(namespace: &Namespace, name: &str, spec: Value) {
+    let agents: Api<Agent> = namespace.api();
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    agents.patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// The label by which an agent's pods are found.
+pub(crate) fn pods_of(name: &str) -> String {
+    format!("krypton.ai/agent={name}")
 }
 
 /// Runs `kubectl` in the namespace; gives back what it printed.
@@ -151,14 +193,14 @@ pub(crate) fn deployment(name: &str, image: &str, replicas: u32) -> Value {
     })
 }
 
-/// The Service `name` of the Deployment `deployment`; to the agent of that name, its endpoints are the agent's.
-pub(crate) fn service(name: &str, deployment: &str) -> Value {
+/// The Service of the Deployment `name`.
+pub(crate) fn service(name: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": { "name": name, "labels": { "krypton.ai/agent": name } },
+        "metadata": { "name": name },
         "spec": {
-            "selector": { "app": deployment },
+            "selector": { "app": name },
             "ports": [{ "name": "http", "port": 80, "targetPort": "http" }],
         },
     })
