@@ -62,6 +62,11 @@ impl Credentials {
     }
 }
 
+/// A token that nobody guesses.
+pub(crate) fn token() -> Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}
+
 /// Writes a file that only its owner may read.
 pub(crate) fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     use std::io::Write as _;

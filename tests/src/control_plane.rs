@@ -18,6 +18,7 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
+use crate::audit::AuditLog;
 use crate::binaries::Kubernetes;
 use crate::certificates::{self, Credentials};
 use crate::cluster::Cluster;
@@ -60,6 +61,8 @@ struct Setup {
     network: Option<Network>,
     port: ReservedPort,
     kubeconfig: PathBuf,
+    /// Of this API server only.
+    more_flags: Vec<String>,
     lifetime: Lifetime,
     run: RunDir,
 }
@@ -84,6 +87,21 @@ impl ControlPlane {
         let folder = tempfile::Builder::new().prefix("cp-").tempdir_in(run.path())?;
         let setup = Setup::create(folder.path(), run, Kubernetes::find()?, Lifetime::Tied, None)?;
         Self::launch(setup, folder.path().to_owned(), Some(folder)).await
+    }
+
+    /// The same with a record of the calls of one user, whom the second part describes. This one is strict about who
+    /// may name an owner. `flags` are added to the API server's.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_audited(flags: &[&str]) -> Result<(Self, AuditLog)> {
+        let run = RunDir::of_this_process()?;
+        let folder = tempfile::Builder::new().prefix("cp-").tempdir_in(run.path())?;
+        let mut setup = Setup::create(folder.path(), run, Kubernetes::find()?, Lifetime::Tied, None)?;
+        let audit = AuditLog::create(folder.path(), &setup.tokens, &setup.kubeconfig)?;
+        setup.more_flags = audit.flags();
+        setup.more_flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        Ok((Self::launch(setup, folder.path().to_owned(), Some(folder)).await?, audit))
     }
 
     /// One with its data in `folder`, which exists and is short (etcd's sockets live in it), its logs in `run`.
@@ -197,7 +215,7 @@ impl Setup {
         let names = [&address, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let credentials = Credentials::create(folder, &names)?;
         // Every user of the machine reaches the port, so the token must not be guessed.
-        let token = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
+        let token = certificates::token()?;
         let tokens =
             certificates::write(folder, "tokens.csv", &format!("{token},admin,admin,system:masters\n"))?;
         let kubeconfig = json!({
@@ -213,7 +231,17 @@ impl Setup {
         });
         // YAML is a superset of JSON.
         let kubeconfig = certificates::write(folder, KUBECONFIG, &format!("{kubeconfig:#}\n"))?;
-        Ok(Self { kubernetes, credentials, tokens, network, port, kubeconfig, lifetime, run: run.clone() })
+        Ok(Self {
+            kubernetes,
+            credentials,
+            tokens,
+            network,
+            port,
+            kubeconfig,
+            more_flags: Vec::new(),
+            lifetime,
+            run: run.clone(),
+        })
     }
 
     async fn start_apiserver(&self, etcd: &Etcd) -> Result<Running> {
@@ -241,7 +269,8 @@ impl Setup {
             format!("--kubelet-client-key={}", credentials.kubelet_key.display()),
         ];
         let program = Program::new("kube-apiserver", &self.kubernetes.apiserver);
-        let mut process = program.args(args).lifetime(self.lifetime).start(&self.run)?;
+        let mut process =
+            program.args(args).args(&self.more_flags).lifetime(self.lifetime).start(&self.run)?;
         process
             .until("the API server is ready", START_DEADLINE, async || {
                 Cluster::connect(&self.kubeconfig).await?.readyz().await

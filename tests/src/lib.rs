@@ -1,6 +1,6 @@
 //! Tests that see both binaries, and the testbed they stand on.
 //!
-//! Owns: a real Kubernetes control plane for tests ([`control_plane`]), one with a node that runs pods ([`node`]),
+//! Owns: a real Kubernetes control plane for tests ([`control_plane`]) and a record of calls to it ([`audit`]), one with a node that runs pods ([`node`]),
 //! addresses that this API accepts as endpoints ([`bridge`]), Krypton's own programs as child processes ([`programs`]),
 //! callers of them ([`client`], [`traffic`]),
 //! and the promise that none of it outlives the run ([`state`]). It never touches a cluster, a process or an interface
@@ -17,6 +17,7 @@
 //!
 //! Errors are `anyhow` throughout: their only reader is the person in front of a failed run.
 
+pub mod audit;
 pub mod binaries;
 pub mod bridge;
 mod certificates;
