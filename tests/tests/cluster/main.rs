@@ -32,6 +32,9 @@ mod outage;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod propagation;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod rbac;
 #[cfg(test)]
 mod runner;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::statuses::{condition, condition_becomes, status_is_current};
 use crate::support::{SOON, start_controller};
 
 /// Waits until the child `name` is as `check` wants it.
-async fn child<K>(namespace: &Namespace, name: &str, check: impl Fn(&K) -> Result<()>) -> K
+pub(crate) async fn child<K>(namespace: &Namespace, name: &str, check: impl Fn(&K) -> Result<()>) -> K
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
         + serde::de::DeserializeOwned
@@ -35,7 +35,7 @@ where
     .unwrap()
 }
 
-fn any<K>(_: &K) -> Result<()> {
+pub(crate) fn any<K>(_: &K) -> Result<()> {
     Ok(())
 }
 
@@ -58,14 +58,14 @@ fn container(deployment: &Deployment) -> &k8s_openapi::api::core::v1::Container 
     &deployment.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0]
 }
 
-fn image_is(image: &'static str) -> impl Fn(&Deployment) -> Result<()> {
+pub(crate) fn image_is(image: &'static str) -> impl Fn(&Deployment) -> Result<()> {
     move |deployment| {
         ensure!(container(deployment).image.as_deref() == Some(image));
         Ok(())
     }
 }
 
-fn replicas_are(count: i32) -> impl Fn(&Deployment) -> Result<()> {
+pub(crate) fn replicas_are(count: i32) -> impl Fn(&Deployment) -> Result<()> {
     move |deployment| {
         ensure!(deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(count));
         Ok(())
@@ -515,7 +515,7 @@ async fn another_writer_of_replicas_is_told_and_repaired() {
 }
 
 /// As the Go controller wrote it, by Update under the name of its binary.
-async fn create_as_go<K>(namespace: &Namespace, object: Value)
+pub(crate) async fn create_as_go<K>(namespace: &Namespace, object: Value)
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
         + serde::de::DeserializeOwned
@@ -528,7 +528,7 @@ where
 }
 
 /// The Deployment that the Go controller makes, with its sidecar.
-fn go_deployment(owner: &Value) -> Value {
+pub(crate) fn go_deployment(owner: &Value) -> Value {
     json!({
         "metadata": {
             "name": "echo", "ownerReferences": [owner],
@@ -552,7 +552,22 @@ fn go_deployment(owner: &Value) -> Value {
     })
 }
 
-async fn owner(namespace: &Namespace) -> Value {
+/// The Service that it makes, which leads to the sidecar.
+pub(crate) fn go_service(owner: &Value) -> Value {
+    json!({
+        "metadata": {
+            "name": "echo", "ownerReferences": [owner],
+            "labels": { "krypton.ai/agent": "echo", "app.kubernetes.io/managed-by": "krypton-runtime" },
+        },
+        "spec": {
+            "selector": { "krypton.ai/agent": "echo" },
+            "ports": [{ "name": "http", "port": 8080, "targetPort": "proxy" }],
+        },
+    })
+}
+
+/// What names the Agent `echo` as owner.
+pub(crate) async fn owner(namespace: &Namespace) -> Value {
     let agent = namespace.api::<Agent>().get("echo").await.unwrap();
     json!({
         "apiVersion": "krypton.ai/v1alpha1", "kind": "Agent", "name": "echo", "uid": agent.uid(),
@@ -568,15 +583,7 @@ async fn the_go_controllers_objects_are_taken_over_without_its_sidecar() {
         put(namespace, agent("echo", json!({ "minReplicas": 1, "timeout": "60s" }))).await.unwrap();
         let owner = owner(namespace).await;
         create_as_go::<Deployment>(namespace, go_deployment(&owner)).await;
-        let service = json!({
-            "metadata": { "name": "echo", "ownerReferences": [owner],
-                "labels": { "krypton.ai/agent": "echo", "app.kubernetes.io/managed-by": "krypton-runtime" } },
-            "spec": {
-                "selector": { "krypton.ai/agent": "echo" },
-                "ports": [{ "name": "http", "port": 8080, "targetPort": "proxy" }],
-            },
-        });
-        create_as_go::<Service>(namespace, service).await;
+        create_as_go::<Service>(namespace, go_service(&owner)).await;
         let before = namespace.api::<Service>().get("echo").await.unwrap();
 
         let controller = start_controller(namespace, &[]).await;
