@@ -127,17 +127,24 @@ impl Leader {
         let label = Some(keys::AGENT_LABEL);
         let watches = self.scopes.iter().map(|scope| async {
             let agents = feed.watch::<Agent, _>(Kind::Agent, scope, None, fleet::agent, FleetEvent::Agents);
-            let deployments =
-                feed.watch::<Deployment, _>(Kind::Deployment, scope, label, fleet::child, |change| {
-                    FleetEvent::Children(Child::Deployment, change)
+            let deployments = feed.watch::<Deployment, _>(
+                Kind::Deployment,
+                scope,
+                label,
+                fleet::child::<Deployment>,
+                |change| FleetEvent::Children(Child::Deployment, change),
+            );
+            let services =
+                feed.watch::<Service, _>(Kind::Service, scope, label, fleet::child::<Service>, |change| {
+                    FleetEvent::Children(Child::Service, change)
                 });
-            let services = feed.watch::<Service, _>(Kind::Service, scope, label, fleet::child, |change| {
-                FleetEvent::Children(Child::Service, change)
-            });
-            let accounts =
-                feed.watch::<ServiceAccount, _>(Kind::ServiceAccount, scope, label, fleet::child, |change| {
-                    FleetEvent::Children(Child::ServiceAccount, change)
-                });
+            let accounts = feed.watch::<ServiceAccount, _>(
+                Kind::ServiceAccount,
+                scope,
+                label,
+                fleet::child::<ServiceAccount>,
+                |change| FleetEvent::Children(Child::ServiceAccount, change),
+            );
             let pods = feed.watch::<Pod, _>(Kind::Pod, scope, label, fleet::pod, FleetEvent::Pods);
             tokio::join!(agents.run(), deployments.run(), services.run(), accounts.run(), pods.run());
         });

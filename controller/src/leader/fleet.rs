@@ -9,7 +9,8 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use krypton_crd::keys;
 use krypton_discovery::EndpointPolicy;
-use kube::api::DynamicObject;
+use kube::Resource;
+use kube::api::{DynamicObject, TypeMeta};
 use serde_json::Value;
 
 use crate::index::Record;
@@ -203,8 +204,13 @@ impl Record for ChildRecord {
 }
 
 /// Keeps a Deployment, a Service or a service account.
-pub(crate) fn child(object: DynamicObject, _: &EndpointPolicy) -> Decoded<ChildRecord> {
+pub(crate) fn child<K: Resource<DynamicType = ()>>(
+    mut object: DynamicObject,
+    _: &EndpointPolicy,
+) -> Decoded<ChildRecord> {
     let id = id_of(&object);
+    // Items of a list leave out what the list says; without it they would look as if somebody had changed them.
+    object.types.get_or_insert_with(TypeMeta::resource::<K>);
     match serde_json::to_value(object) {
         Ok(object) => Decoded::Good(ChildRecord { id, live: Arc::new(Live::new(object)) }),
         Err(error) => Decoded::Refused(error.to_string()),
@@ -243,4 +249,28 @@ pub(crate) fn pod(mut object: DynamicObject, _: &EndpointPolicy) -> Decoded<PodR
 fn id_of(object: &DynamicObject) -> ObjectId {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     ObjectId { namespace: text(&object.metadata.namespace), name: text(&object.metadata.name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_item_of_a_list_is_the_same_as_the_object_alone() {
+        let policy = EndpointPolicy { allow_loopback: false, deny: Vec::new() };
+        let decode =
+            |object: Value| match child::<ServiceAccount>(serde_json::from_value(object).unwrap(), &policy) {
+                Decoded::Good(record) => record,
+                Decoded::NotOurs | Decoded::Refused(_) => panic!("it is an account of ours"),
+            };
+        let item =
+            json!({ "metadata": { "name": "a", "namespace": "ns" }, "automountServiceAccountToken": false });
+        let mut alone = item.clone();
+        alone["apiVersion"] = "v1".into();
+        alone["kind"] = "ServiceAccount".into();
+        assert_eq!(decode(item), decode(alone));
+    }
 }

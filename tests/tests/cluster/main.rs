@@ -10,6 +10,9 @@ mod agents;
 mod api_server;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
+mod at_scale;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
 mod conditions;
 #[cfg(test)]
 mod crd;
