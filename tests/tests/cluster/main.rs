@@ -7,6 +7,9 @@
 mod agents;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
+mod api_proxy;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
 mod api_server;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
@@ -42,6 +45,9 @@ mod rbac;
 mod runner;
 #[cfg(test)]
 mod shared;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod slow_api;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod statuses;
