@@ -227,6 +227,38 @@ async fn kubectl_explains_a_field_with_its_default_and_unit() {
     .unwrap();
 }
 
+/// The names under `properties` of the schema at `pointer`.
+fn properties(schema: &Value, pointer: &str) -> Vec<String> {
+    let properties = schema.pointer(pointer).and_then(|schema| schema["properties"].as_object());
+    properties.unwrap().keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn kubectl_explains_every_field() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let crd = serde_json::to_value(agent_crd()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    for part in ["spec", "status"] {
+        let fields = properties(schema, &format!("/properties/{part}"));
+        assert!(fields.len() > 5, "{fields:?}");
+        eventually(&format!("every field of {part} is explained"), SOON, async || {
+            let text = cluster.kubectl(&["explain", &format!("agent.{part}")], "").await?;
+            for field in &fields {
+                // Name and type in a line, then what it is, indented.
+                let start = format!("  {field}\t<");
+                let mut lines = text.lines().skip_while(|line| !line.starts_with(&start)).skip(1);
+                let said =
+                    lines.find(|line| !line.trim_start().starts_with("enum:")).unwrap_or_default().trim();
+                ensure!(!said.is_empty() && said != "<no description>", "{field}: {said:?} in {text}");
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
 #[tokio::test]
 async fn kubectl_scales_an_agent_whose_size_is_pinned() {
     let cluster = shared().await.unwrap();

@@ -25,6 +25,9 @@ mod endpoints;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod faults;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod invalid;
 #[cfg(test)]
 #[path = "../../../crd/tests/invalid/table.rs"]
 mod invalid_specs;
@@ -56,6 +59,9 @@ mod statuses;
 mod support;
 #[cfg(test)]
 mod testbed;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
+mod upstream;
 #[cfg(test)]
 mod webhooks;
 #[cfg(feature = "bridge")]
