@@ -27,6 +27,7 @@ struct Trouble {
     says: &'static [&'static str],
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn troubles() -> Vec<Trouble> {
     let trouble = |name, spec, reason, says| Trouble { name, spec, reason, says };
     let from = |source: Value| json!([{ "name": "A", "valueFrom": source }]);
