@@ -55,7 +55,7 @@ pub struct Report {
     pub streams: usize,
     /// Uploads that arrived whole.
     pub uploads: usize,
-    /// From the first call to the last answer.
+    /// From the first call until no more were begun.
     pub took: Duration,
 }
 
@@ -160,13 +160,14 @@ impl Traffic {
     pub async fn end_whole(self) -> Result<Report> {
         let Self { callers, shared, began } = self;
         shared.ended.store(true, Ordering::Relaxed);
+        let took = began.elapsed();
         callers.join_all().await;
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         let report = Report {
             calls: count(&shared.calls),
             streams: count(&shared.streams),
             uploads: count(&shared.uploads),
-            took: began.elapsed(),
+            took,
         };
         let failed = count(&shared.failed);
         ensure!(

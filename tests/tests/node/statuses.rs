@@ -27,10 +27,20 @@ struct Trouble {
     says: &'static [&'static str],
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
+fn trouble(name: &'static str, spec: Value, reason: &'static str, says: &'static [&'static str]) -> Trouble {
+    Trouble { name, spec, reason, says }
+}
+
+/// The last one is told after 30 s, in which most agents begin to listen.
 fn troubles() -> Vec<Trouble> {
-    let trouble = |name, spec, reason, says| Trouble { name, spec, reason, says };
-    let from = |source: Value| json!([{ "name": "A", "valueFrom": source }]);
+    let mut troubles = troubles_of_pods();
+    troubles.extend(missing_references());
+    let says = &["nothing listens on its port 9999", "spec.port"];
+    troubles.push(trouble("port", json!({ "port": 9999 }), "ProbeFailing", says));
+    troubles
+}
+
+fn troubles_of_pods() -> Vec<Trouble> {
     vec![
         trouble(
             "never",
@@ -67,6 +77,12 @@ fn troubles() -> Vec<Trouble> {
             "Unschedulable",
             &["No node takes pod", "1 Insufficient cpu. Add room, or ask for less in spec.resources."],
         ),
+    ]
+}
+
+fn missing_references() -> Vec<Trouble> {
+    let from = |source: Value| json!([{ "name": "A", "valueFrom": source }]);
+    vec![
         trouble(
             "config-map",
             json!({ "envFrom": [{ "configMapRef": { "name": "nowhere" } }] }),
@@ -90,13 +106,6 @@ fn troubles() -> Vec<Trouble> {
             json!({ "serviceAccountName": "nobody" }),
             "PodsRefused",
             &["ServiceAccount \"nobody\" does not exist", "spec.serviceAccountName"],
-        ),
-        // Told after 30 s, in which most agents begin to listen.
-        trouble(
-            "port",
-            json!({ "port": 9999 }),
-            "ProbeFailing",
-            &["nothing listens on its port 9999", "spec.port"],
         ),
     ]
 }
