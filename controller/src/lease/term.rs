@@ -28,8 +28,8 @@ pub struct Leadership {
 
 /// A term in which this controller leads. Cheap to clone.
 ///
-/// Every call made under it needs a deadline below 3 s: that is how long before the Lease runs out a term ends, and
-/// Kubernetes does not refuse a late write for its term.
+/// A call made under it must not wait for longer than [`Term::remaining`]: a term ends 3 s before the Lease runs out,
+/// and Kubernetes does not refuse a late write for its term.
 #[derive(Debug, Clone)]
 pub struct Term {
     number: i32,
