@@ -367,3 +367,6 @@ fn told(kind: events::Child, id: &ObjectId, problem: ChildProblem) -> (AcceptedR
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
