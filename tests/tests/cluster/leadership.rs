@@ -76,7 +76,7 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
         let asked = Instant::now();
         first.process.terminate();
         leads(&second).await;
-        assert!(asked.elapsed() < LEASE, "it waited for the lease to run out");
+        assert!(asked.elapsed() < LEASE / 2, "it waited for the lease to run out");
         assert!(first.process.ended(SOON).await.unwrap().success());
         works(namespace, "after").await;
         assert!(holder(namespace).await.starts_with("second_"));
@@ -96,8 +96,8 @@ async fn a_leader_that_is_killed_is_replaced_when_its_lease_runs_out() {
         first.process.kill();
         let killed = Instant::now();
         leads(&second).await;
-        // It renewed at most 2 s before it was killed.
-        assert!(killed.elapsed() > LEASE - Duration::from_secs(4), "the lease was not waited for");
+        // It renewed some 2 s before it was killed, at most.
+        assert!(killed.elapsed() > LEASE / 2, "the lease was not waited for");
         works(namespace, "after").await;
     });
     test.await.unwrap();

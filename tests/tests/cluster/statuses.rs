@@ -51,7 +51,7 @@ async fn report(namespace: &Namespace, pod: &str, status: Value) {
     pods.patch_status(pod, &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
 }
 
-fn container(state: Value, last: Value, restarts: u32) -> Value {
+fn container(state: &Value, last: &Value, restarts: u32) -> Value {
     json!({
         "phase": "Running",
         "containerStatuses": [{
@@ -88,8 +88,8 @@ fn troubles() -> Vec<(Value, &'static str, &'static [&'static str])> {
         ),
         (
             container(
-                waiting("ErrImagePull", "failed to resolve reference \"example\": not found"),
-                nothing(),
+                &waiting("ErrImagePull", "failed to resolve reference \"example\": not found"),
+                &nothing(),
                 0,
             ),
             "ImagePullFailed",
@@ -97,8 +97,8 @@ fn troubles() -> Vec<(Value, &'static str, &'static [&'static str])> {
         ),
         (
             container(
-                waiting("CrashLoopBackOff", "back-off 10s restarting failed container"),
-                json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled",
+                &waiting("CrashLoopBackOff", "back-off 10s restarting failed container"),
+                &json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled",
                     "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z" } }),
                 3,
             ),

@@ -35,6 +35,7 @@ where
     .unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the form of every check")]
 pub(crate) fn any<K>(_: &K) -> Result<()> {
     Ok(())
 }
@@ -226,8 +227,9 @@ async fn each_field_reaches_the_pod() {
         assert_eq!(agent["securityContext"]["allowPrivilegeEscalation"], false);
         assert_eq!(agent["volumeMounts"][0]["mountPath"], "/c");
         assert_eq!(agent["resources"]["limits"]["memory"], "512Mi");
-        let names: Vec<_> = agent["env"].as_array().unwrap().iter().map(|env| env["name"].clone()).collect();
-        assert_eq!(names, ["A", "EMPTY", "B", "C", "D"]);
+        let variables: Vec<_> =
+            agent["env"].as_array().unwrap().iter().map(|env| env["name"].clone()).collect();
+        assert_eq!(variables, ["A", "EMPTY", "B", "C", "D"]);
         assert_eq!(agent["envFrom"][1]["prefix"], "S_");
         // An account of the user's own is used, and none is made.
         assert!(namespace.api::<ServiceAccount>().get_opt("full").await.unwrap().is_none());
