@@ -219,7 +219,9 @@ impl Electing {
         }
         match done.error {
             Some(error) if !self.failing => {
-                log::warn!(lease = self.config.name, namespace = self.config.namespace, error; "Lease cannot be read or written");
+                log::warn!(lease = self.config.name, namespace = self.config.namespace, error;
+                    "Lease cannot be read or written; while nobody leads, Agents get neither pods nor a status. Its \
+                     namespace must exist; --lease-namespace names another");
                 self.failing = true;
             }
             None if self.failing => {

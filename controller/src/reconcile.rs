@@ -339,6 +339,15 @@ impl Look<'_> {
 /// The reason and the sentence for a child that is not as wanted.
 fn told(kind: events::Child, id: &ObjectId, problem: ChildProblem) -> (AcceptedReason, String) {
     match problem {
+        ChildProblem::Foreign if kind == events::Child::ServiceAccount => (
+            AcceptedReason::NameConflict,
+            format!(
+                "A {kind} called {} exists in namespace {} and is not this Agent's. It is not touched. Name the account \
+                 that the pods are to have in spec.serviceAccountName, this one or another, or give the Agent another \
+                 name.",
+                id.name, id.namespace
+            ),
+        ),
         ChildProblem::Foreign => (
             AcceptedReason::NameConflict,
             format!(

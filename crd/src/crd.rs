@@ -28,8 +28,7 @@ pub(crate) const NAME_MESSAGE: &str = "an Agent's name is the name of its Servic
 pub(crate) const REPLICA_BOUNDS_MESSAGE: &str = "maxReplicas must not be less than minReplicas";
 
 /// What is wrong with `minReplicas: 0` of an always-on Agent.
-pub(crate) const ALWAYS_ON_MESSAGE: &str =
-    "minReplicas must be at least 1 when mode is always-on; set mode to serverless, or replicas to 0";
+pub(crate) const ALWAYS_ON_MESSAGE: &str = "minReplicas must be at least 1 when mode is always-on; leave it out, or set mode to serverless; replicas: 0 alone turns an agent off";
 
 /// What is wrong with an image that no node could pull.
 pub(crate) const IMAGE_MESSAGE: &str = "must be an image reference such as ghcr.io/org/travel-agent:1.4: a path of a-z, 0-9 and . _ - between, no \

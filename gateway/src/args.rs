@@ -29,7 +29,7 @@ pub struct Args {
     pub discovery: tonic::transport::Uri,
 
     /// What the controller knows this gateway by: unique among the gateways [default: the host's name]
-    #[arg(long, env = "KRYPTON_NODE_ID", value_name = "ID")]
+    #[arg(long, env = "KRYPTON_NODE_ID", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub node_id: Option<String>,
 
     /// Keep the last routes in this file, to start from while no controller answers
@@ -158,6 +158,7 @@ mod tests {
             ("--discovery", "https://controller:9090"),
             ("--discovery", "controller:9090"),
             ("--trusted-proxies", "10.0.0.1/99"),
+            ("--node-id", ""),
             ("--header-timeout", "0s"),
             ("--header-timeout", "ten"),
             ("--connect-timeout", "-1s"),
