@@ -25,5 +25,4 @@ pub use drift::{first_difference, only_replicas_differ};
 pub use field_path::{FieldPath, Segment};
 pub use managed_fields::{Writer, foreign_owner_of, owner_uid, take_over, writers};
 pub use overlay::{BuildError, Problem};
-pub use pod::PRE_STOP;
 pub use size::size;

@@ -23,6 +23,10 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// `drainTimeout`: long enough for most answers, short enough for a rollout that a person watches.
 const DRAIN_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long a pod that was told to stop goes on as if nothing had happened, before its processes hear of it. Meanwhile
+/// the news that it is going reaches every gateway, so that no new call is sent to a port that no longer listens.
+pub const PRE_STOP: Duration = Duration::from_secs(5);
+
 /// `scaleToZeroAfter`: as in the Go system.
 const SCALE_TO_ZERO_AFTER: Duration = Duration::from_mins(5);
 

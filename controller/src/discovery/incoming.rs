@@ -3,6 +3,7 @@
 
 use krypton_discovery::wire::{HeldResource, RejectedResource};
 use krypton_discovery::{AgentKey, AgentKeyError, Version, VersionError};
+use tonic::Status;
 
 /// Bytes of a name or a reason that a gateway gives us.
 pub(crate) const MAX_TEXT_BYTES: usize = 512;
@@ -14,6 +15,25 @@ pub(crate) enum IncomingError {
     Key(#[from] AgentKeyError),
     #[error("{key}: {error}")]
     Version { key: AgentKey, error: VersionError },
+}
+
+/// Why a stream ended. The gateway is told only what it does not know.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    #[error("the gateway left")]
+    Left,
+    #[error("the stream broke: {}", .0.message())]
+    Broken(Status),
+    #[error("{}", .0.message())]
+    Refused(Status),
+}
+
+// === impl End ===
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
 }
 
 /// A resource that it holds.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::gateways::{GatewayStatus, Gateways, Membership};
-use super::incoming::{self, one_line};
+use super::incoming::{self, End, one_line};
 use super::session::{self, Rejection, Session};
 use super::{Limits, Metrics, Snapshot};
 
@@ -28,17 +28,6 @@ pub(super) struct Stream {
     pub(super) shutdown: CancellationToken,
     pub(super) address: Option<SocketAddr>,
     pub(super) responses: mpsc::Sender<Result<DeltaRoutesResponse, Status>>,
-}
-
-/// Why a stream ended. The gateway is told only what it does not know.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("the gateway left")]
-    Left,
-    #[error("the stream broke: {}", .0.message())]
-    Broken(Status),
-    #[error("{}", .0.message())]
-    Refused(Status),
 }
 
 // === impl Stream ===
@@ -158,14 +147,6 @@ impl Stream {
             log::warn!(node, more; "Gateway refused further routes");
         }
         Ok(())
-    }
-}
-
-// === impl End ===
-
-impl From<Status> for End {
-    fn from(status: Status) -> Self {
-        Self::Refused(status)
     }
 }
 

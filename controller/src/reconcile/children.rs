@@ -275,16 +275,14 @@ impl Known {
         }
     }
 
-    /// The newest that is known, and when to look again where that rests on our own word.
+    /// The newest that is known, and when to look again where that rests on our own word. That counts for a while only.
     fn newest(&mut self, seen: Option<&Arc<Live>>, now: Instant) -> (Option<Arc<Live>>, Option<Duration>) {
-        let Some((echo, since)) = &self.echo else { return (seen.cloned(), None) };
-        let age = now.duration_since(*since);
-        let overtaken = seen.is_some_and(|seen| !is_newer(echo.version(), seen.version()));
-        if overtaken || age >= ECHO {
-            self.echo = None;
-            return (seen.cloned(), None);
-        }
-        (Some(Arc::clone(echo)), Some(ECHO.saturating_sub(age)))
+        let rest = self.echo.as_ref().map(|(_, since)| ECHO.saturating_sub(now.duration_since(*since)));
+        self.echo.take_if(|(echo, _)| {
+            rest.is_some_and(|rest| rest.is_zero())
+                || seen.is_some_and(|seen| !is_newer(echo.version(), seen.version()))
+        });
+        (self.live(seen).cloned(), rest.filter(|_| self.echo.is_some()))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::discovery::Limits;
+use crate::lease::Election;
 
 /// What the API server answers to a call: method, path, body.
 type Answer = fn(&str, &str, &Value) -> (u16, Value);
@@ -20,6 +21,7 @@ type Answer = fn(&str, &str, &Value) -> (u16, Value);
 struct Call(String, Value);
 
 struct Fixture {
+    client: Client,
     reconciler: Reconciler,
     calls: mpsc::Receiver<Call>,
 }
@@ -47,7 +49,8 @@ impl Fixture {
         let leading = watch::channel(true).1;
         let reports =
             Reports::new(leading, Limits::default(), Arc::clone(&metrics), CancellationToken::new());
-        Self { reconciler: Reconciler::new(client, None, reports, recorder, metrics), calls }
+        let reconciler = Reconciler::new(client.clone(), None, reports, recorder, metrics);
+        Self { client, reconciler, calls }
     }
 
     /// The calls since this was last asked, without those for Events.
@@ -212,4 +215,24 @@ async fn an_agent_that_cannot_be_decoded_is_told_so_and_its_children_stay() {
     let calls = fixture.calls();
     assert_eq!(calls.iter().map(|call| call.0.as_str()).collect::<Vec<_>>(), [STATUS]);
     assert_eq!(accepted(&calls[0]), "InvalidSpec");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_once_the_term_is_over() {
+    let Fixture { client, reconciler, mut calls } = Fixture::new(takes_all);
+    let (election, leadership) = Election::alone(None, Arc::clone(&reconciler.metrics));
+    let shutdown = CancellationToken::new();
+    let mut terms = leadership.term.clone();
+    let lead = async {
+        let term = terms.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        shutdown.cancel();
+        term.token().cancelled().await;
+        term
+    };
+    let (term, ()) = tokio::join!(lead, election.run(shutdown.clone()));
+    let api = Api::new(client, Some(term));
+    let request = Request::get("/version").body(Vec::new()).unwrap();
+    let refused = api.call::<Value>(request).await;
+    assert!(matches!(refused, Err(CallError::TermOver)), "{refused:?}");
+    assert!(!api.may_call() && calls.try_recv().is_err());
 }

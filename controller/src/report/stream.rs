@@ -10,6 +10,7 @@ use tonic::{Status, Streaming};
 
 use super::session::{ReportError, Session};
 use super::{JoinError, Reports};
+use crate::discovery::incoming::End;
 use crate::programmed::StreamId;
 
 /// What one stream's task needs.
@@ -18,17 +19,6 @@ pub(super) struct Stream {
     pub(super) address: Option<SocketAddr>,
     /// Only for the status at the end.
     pub(super) responses: mpsc::Sender<Result<ReportResponse, Status>>,
-}
-
-/// Why a stream ended. The gateway is told only what it does not know.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("the gateway left")]
-    Left,
-    #[error("the stream broke: {}", .0.message())]
-    Broken(Status),
-    #[error("{}", .0.message())]
-    Refused(Status),
 }
 
 /// A gateway that is a member until this is dropped.
@@ -91,12 +81,6 @@ impl Drop for Membership<'_> {
 }
 
 // === impl End ===
-
-impl From<Status> for End {
-    fn from(status: Status) -> Self {
-        Self::Refused(status)
-    }
-}
 
 impl From<ReportError> for End {
     fn from(error: ReportError) -> Self {

@@ -5,13 +5,10 @@
 
 use std::time::Duration;
 
+use krypton_crd::defaults::PRE_STOP;
 use krypton_crd::keys::{AGENT_CONTAINER, AGENT_LABEL, HTTP_PORT, MANAGED_BY, MANAGED_BY_LABEL};
 use krypton_crd::{Agent, EffectiveSpec, ImagePullPolicy};
 use serde_json::{Map, Value, json};
-
-/// How long a pod that was told to stop goes on as if nothing had happened, before its processes hear of it. Meanwhile
-/// the news that it is going reaches every gateway, so that no new call is sent to a port that no longer listens.
-pub const PRE_STOP: Duration = Duration::from_secs(5);
 
 /// Seconds between two looks at the port, the least that Kubernetes has: a waking agent is called as soon as it
 /// listens, and a look is one connection within the node.

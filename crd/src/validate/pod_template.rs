@@ -12,14 +12,11 @@ use super::fields::Decoded;
 use super::{Findings, Severity, present, quoted};
 use crate::agent::AgentSpec;
 use crate::decode::shortened;
+use crate::defaults::PRE_STOP;
 use crate::keys::{AGENT_CONTAINER, AGENT_LABEL, HTTP_PORT};
 use crate::names::is_label;
 
 type Object = Map<String, Value>;
-
-/// How long a pod that was told to stop still gets calls, until every gateway knows: the preStop pause of the
-/// workload.
-const PRE_STOP: Duration = Duration::from_secs(5);
 
 /// Fields of a pod that a Deployment's template may not have.
 const NOT_IN_A_TEMPLATE: [&str; 2] = ["activeDeadlineSeconds", "ephemeralContainers"];

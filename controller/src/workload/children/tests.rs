@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::*;
-use crate::workload::{PRE_STOP, first_difference};
+use crate::workload::first_difference;
+use krypton_crd::defaults::PRE_STOP;
 
 /// One Agent per file `NAME.agent.yaml`; its objects in `NAME.children.yaml`.
 const GOLDEN: &[&str] = &["image-only", "every-field", "upstream-defaults"];
