@@ -1,21 +1,18 @@
 //! The programs of a Kubernetes control plane and of a node: found, or built once from source.
 //!
-//! Owns: the version, the cache folder outside the checkout, and the Go build that fills it. Nobody publishes these
-//! programs for every machine, but their sources come through the ordinary Go module proxy.
+//! Owns: which programs, in which version. Nobody publishes these programs for every machine, but their sources come
+//! through the ordinary Go module proxy.
 //!
 //! Flow: [`Kubernetes::find`] looks in `KUBEBUILDER_ASSETS` when that is set and in the cache; [`Kubernetes::prepare`]
 //! builds what is missing there, one program at a time, each put in place by a rename, so that a build that was cut
 //! off is never taken for a whole one. [`NodePrograms`] does the same for what only a node needs.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
-use tokio::time::{Instant, MissedTickBehavior};
+use anyhow::{Context, Result, ensure};
+
+use crate::build::{self, GoBuild};
 
 /// Must be the version that `kubernetes/go.mod` requires; it is also what the programs say of themselves.
 pub const KUBERNETES_VERSION: &str = "1.36.3";
@@ -25,9 +22,6 @@ const ASSETS_ENV: &str = "KUBEBUILDER_ASSETS";
 
 /// The Go module that names the programs as its tools.
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kubernetes");
-
-/// Between two lines about a build that goes on.
-const PROGRESS_PERIOD: Duration = Duration::from_secs(15);
 
 /// One program of the control plane.
 #[derive(Clone, Copy, Debug)]
@@ -161,9 +155,8 @@ impl NodePrograms {
 }
 
 fn can_build(missing: &anyhow::Error) -> Result<()> {
-    let go = std::process::Command::new("go").arg("version").stdout(Stdio::null()).status();
     ensure!(
-        go.is_ok_and(|status| status.success()),
+        build::can_build(),
         "the Kubernetes programs are not there ({missing}), and Go, which builds them, is not either: https://go.dev/doc/install"
     );
     Ok(())
@@ -176,7 +169,7 @@ async fn build_missing(recipes: &[Recipe]) -> Result<()> {
             missing.push(recipe);
         }
     }
-    if missing.is_empty() { Ok(()) } else { build(&missing).await }
+    if missing.is_empty() { Ok(()) } else { build_all(&missing).await }
 }
 
 fn existing(recipe: &Recipe) -> Result<PathBuf> {
@@ -198,22 +191,12 @@ fn locate(recipe: &Recipe) -> Result<PathBuf> {
 }
 
 fn cache() -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
-        Some(cache) => PathBuf::from(cache),
-        None => std::env::home_dir().context("HOME is not set")?.join(".cache"),
-    };
-    Ok(base.join("krypton").join(format!("kubernetes-v{KUBERNETES_VERSION}")))
+    build::cache(&format!("kubernetes-v{KUBERNETES_VERSION}"))
 }
 
-async fn build(missing: &[&Recipe]) -> Result<()> {
+async fn build_all(missing: &[&Recipe]) -> Result<()> {
     let cache = cache()?;
-    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    // A second run waits for the first one's build instead of doing the same work beside it.
-    let lock = File::create(cache.join(".lock"))?;
-    if lock.try_lock().is_err() {
-        eprintln!("Waiting for another build of the Kubernetes programs …");
-        lock.lock()?;
-    }
+    let _lock = build::lock(&cache, "the Kubernetes programs")?;
     eprintln!(
         "Building Kubernetes v{KUBERNETES_VERSION} into {} (once; about 10 minutes on two cores when nothing is cached)",
         cache.display()
@@ -234,54 +217,8 @@ async fn build_one(recipe: &Recipe, path: &Path) -> Result<()> {
     let ldflags = format!(
         "-s -w -X {version}.gitVersion=v{KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
     );
-    let unfinished = path.with_file_name(format!(".{}.unfinished", recipe.name));
-    let mut go = Command::new("go");
-    go.current_dir(MODULE)
-        // Pure Go: the same program whatever C library the machine has.
-        .env("CGO_ENABLED", "0")
-        .args(["build", "-v", "-mod=readonly", "-trimpath", "-ldflags", &ldflags, "-o"])
-        .arg(&unfinished)
-        .arg(recipe.package)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = go.spawn().context("cannot run go")?;
-    let stderr = child.stderr.take().context("go has no standard error")?;
-    let last_words = show_progress(recipe.name, BufReader::new(stderr)).await?;
-    if !child.wait().await?.success() {
-        bail!("go build {} failed:\n{}", recipe.package, last_words.join("\n"));
-    }
-    fs::rename(&unfinished, path).with_context(|| format!("cannot put {} in place", path.display()))
-}
-
-/// Says from time to time how far a build is; gives back the last lines that were not names of packages.
-async fn show_progress(name: &str, output: impl AsyncBufReadExt + Unpin) -> Result<Vec<String>> {
-    const LAST_WORDS: usize = 20;
-    let began = Instant::now();
-    let mut ticks = tokio::time::interval(PROGRESS_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut lines = output.lines();
-    let mut packages = 0;
-    let mut last_words = Vec::new();
-    loop {
-        tokio::select! {
-            line = lines.next_line() => match line? {
-                None => break,
-                // `go build -v` prints each package's path on a line of its own; what it says else has spaces.
-                Some(line) if !line.contains(' ') => packages += 1,
-                Some(line) => {
-                    if last_words.len() == LAST_WORDS {
-                        last_words.remove(0);
-                    }
-                    last_words.push(line);
-                }
-            },
-            _ = ticks.tick() => eprintln!("  {name}: {packages} packages compiled, {} s", began.elapsed().as_secs()),
-        }
-    }
-    eprintln!("  {name}: done, {packages} packages compiled, {} s", began.elapsed().as_secs());
-    Ok(last_words)
+    let (name, package) = (recipe.name, recipe.package);
+    GoBuild { name, module: Path::new(MODULE), package, ldflags: &ldflags }.to(path).await
 }
 
 fn major_minor() -> (&'static str, &'static str) {

@@ -19,6 +19,7 @@ use crate::control_plane::{ControlPlane, KUBECONFIG};
 use crate::node::Node;
 use crate::process::{Lifetime, Program, Running};
 use crate::state::{self, RunDir};
+use crate::tools::{self, ENVOY, HELM, Tool};
 
 /// How long the kernel may take to clear away killed processes.
 const END_DEADLINE: Duration = Duration::from_secs(10);
@@ -60,8 +61,14 @@ enum Action {
     },
     /// End what `up` started
     Down,
-    /// As `down`; also delete the Kubernetes programs that were built
+    /// As `down`; also delete the programs that were built or downloaded
     Clean,
+    /// Build or download programs that stand around Krypton in a cluster, once, and print where they are
+    Prepare {
+        /// Which [default: all]
+        #[arg(value_parser = tool)]
+        tools: Vec<Tool>,
+    },
     /// Say whether this machine can run a tier of tests; exits with 1 and the reason if it cannot
     Can {
         /// The tier
@@ -76,6 +83,8 @@ enum Tier {
     Bridge,
     /// Needs all that `bridge` does.
     Node,
+    /// Needs nothing of the others.
+    Front,
 }
 
 /// What a command stands on; dropping it ends all of it.
@@ -109,10 +118,27 @@ async fn act(action: Action) -> Result<ExitCode> {
         Action::Clean => {
             let done = down().await;
             Kubernetes::delete_built()?;
+            for tool in tools::ALL {
+                tool.delete()?;
+            }
             done
         }
+        Action::Prepare { tools } => prepare(if tools.is_empty() { &tools::ALL } else { &tools }).await,
         Action::Can { tier } => can(tier).await,
     }
+}
+
+async fn prepare(tools: &[Tool]) -> Result<ExitCode> {
+    for tool in tools {
+        writeln!(std::io::stdout(), "{}", tool.prepare().await?.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tool of that name.
+fn tool(name: &str) -> Result<Tool, String> {
+    let found = tools::ALL.into_iter().find(|tool| tool.name() == name);
+    found.ok_or_else(|| format!("not one of {}", tools::ALL.map(|tool| tool.name()).join(", ")))
 }
 
 async fn run_command(command: &[String], node: bool) -> Result<ExitCode> {
@@ -238,9 +264,15 @@ async fn down() -> Result<ExitCode> {
 }
 
 async fn can(tier: Tier) -> Result<ExitCode> {
+    if tier == Tier::Front {
+        tools::FRONTS.iter().try_for_each(|program| tools::installed(program).map(drop))?;
+        ENVOY.can_prepare()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let setpriv = std::process::Command::new("setpriv").arg("--version").stdout(Stdio::null()).status();
     ensure!(setpriv.is_ok_and(|status| status.success()), "setpriv is not there: install util-linux");
     Kubernetes::can_prepare()?;
+    HELM.can_prepare()?;
     if tier >= Tier::Bridge {
         // Trying is the only sure answer: root in a container may lack the capability.
         Bridge::create().context("root is needed to make a network bridge")?;

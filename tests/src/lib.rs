@@ -2,7 +2,7 @@
 //!
 //! Owns: a real Kubernetes control plane for tests ([`control_plane`]) and a record of calls to it ([`audit`]), one with a node that runs pods ([`node`]),
 //! addresses that this API accepts as endpoints ([`bridge`]), Krypton's own programs as child processes ([`programs`]),
-//! callers of them ([`client`], [`traffic`]),
+//! callers of them ([`client`], [`traffic`]), programs that stand around a cluster ([`tools`]),
 //! and the promise that none of it outlives the run ([`state`]). It never touches a cluster, a process or an interface
 //! that it did not make.
 //!
@@ -20,6 +20,7 @@
 pub mod audit;
 pub mod binaries;
 pub mod bridge;
+mod build;
 mod certificates;
 pub mod cli;
 pub mod client;
@@ -30,5 +31,6 @@ pub mod node;
 pub mod process;
 pub mod programs;
 pub mod state;
+pub mod tools;
 pub mod traffic;
 pub mod wait;
