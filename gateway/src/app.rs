@@ -26,7 +26,7 @@ use crate::admin;
 use crate::args::Args;
 use crate::balance::MAX_ATTEMPTS;
 use crate::discovery::{DiscoveryClient, DiscoveryConfig};
-use crate::link::LinkLimits;
+use crate::link::{Credentials, LinkLimits};
 use crate::metrics::Metrics;
 use crate::proxy::headers::{AllowedHosts, TrustedProxies};
 use crate::proxy::{Account, CallPolicy, Gateway};
@@ -113,8 +113,10 @@ impl App {
     /// Takes the ports and loads the last table, where there is one.
     ///
     /// # Errors
-    /// A port cannot be taken.
+    /// Flags contradict each other, or a port cannot be taken.
     pub async fn bind(args: Args) -> anyhow::Result<Self> {
+        let (ca_file, token_file) = (args.discovery_ca_file.clone(), args.discovery_token_file.clone());
+        let credentials = Credentials::new(&args.discovery, ca_file, token_file)?;
         let listener = listen(args.listen).await.context("--listen")?;
         let admin = listen(args.admin_listen).await.context("--admin-listen")?;
         let bound = Bound { http: listener.local_addr()?, admin: admin.local_addr()? };
@@ -130,9 +132,9 @@ impl App {
         let access_log = args.access_log.then(|| AccessLog::stdout(metrics.access_log_dropped.clone()));
         let listening = readiness.register("listener");
         let node_id = args.node_id.clone().unwrap_or_else(host_name);
-        let report = ReportConfig::new(node_id.clone());
-        let config =
-            DiscoveryConfig { controller: args.discovery.clone(), node_id, limits: LinkLimits::default() };
+        let report = ReportConfig::new(node_id.clone(), credentials.clone());
+        let (controller, limits) = (args.discovery.clone(), LinkLimits::default());
+        let config = DiscoveryConfig { controller, credentials, node_id, limits };
         let mut client =
             DiscoveryClient::new(config, writer, metrics.discovery.clone(), readiness.register("table"));
         let (holds, leader) = (client.holds(), client.leader());

@@ -24,9 +24,19 @@ pub struct Args {
     #[arg(long, env = "KRYPTON_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDR")]
     pub admin_listen: SocketAddr,
 
-    /// The controller's discovery service
+    /// The controller's discovery service. With https, its certificate must be for this very host, also where the
+    /// controller that leads is dialled by its own address
     #[arg(long, env = "KRYPTON_DISCOVERY", default_value = "http://127.0.0.1:9090", value_name = "URL", value_parser = discovery_url)]
     pub discovery: tonic::transport::Uri,
+
+    /// PEM file with the certificates that sign the controller's; read anew for each connection
+    #[arg(long, env = "KRYPTON_DISCOVERY_CA_FILE", value_name = "PATH")]
+    pub discovery_ca_file: Option<PathBuf>,
+
+    /// File with the service account token that the controller is shown; read anew for each connection, and never
+    /// sent in plain text to another machine
+    #[arg(long, env = "KRYPTON_DISCOVERY_TOKEN_FILE", value_name = "PATH")]
+    pub discovery_token_file: Option<PathBuf>,
 
     /// What the controller knows this gateway by: unique among the gateways [default: the host's name]
     #[arg(long, env = "KRYPTON_NODE_ID", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -97,12 +107,12 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// `http://host:port`. Anything else would be spoken to in plain text all the same.
+/// `http://host:port` or `https://host:port`. Anything else would be spoken to in plain text all the same.
 fn discovery_url(text: &str) -> Result<tonic::transport::Uri, String> {
     let url: tonic::transport::Uri = text.parse().map_err(|error| format!("{error}"))?;
     match (url.scheme_str(), url.host()) {
-        (Some("http"), Some(_)) => Ok(url),
-        _ => Err("must be http://HOST:PORT; TLS is not there yet".to_owned()),
+        (Some("http" | "https"), Some(_)) => Ok(url),
+        _ => Err("must be https://HOST:PORT or http://HOST:PORT".to_owned()),
     }
 }
 
@@ -155,7 +165,7 @@ mod tests {
         for (flag, value) in [
             ("--listen", "8080"),
             ("--discovery", "not a url"),
-            ("--discovery", "https://controller:9090"),
+            ("--discovery", "ftp://controller:9090"),
             ("--discovery", "controller:9090"),
             ("--trusted-proxies", "10.0.0.1/99"),
             ("--node-id", ""),

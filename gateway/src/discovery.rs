@@ -23,9 +23,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
-use crate::link::{self, Backoff, LinkError, LinkLimits};
+use crate::link::{self, Backoff, Credentials, LinkError, LinkLimits, Told, Trouble};
 use crate::metrics::DiscoveryMetrics;
 use crate::readiness::Condition;
 use crate::report::Holds;
@@ -42,8 +41,10 @@ const REQUEST_QUEUE: usize = 4;
 /// Where the controller is and how long to bear with it.
 #[derive(Debug, Clone)]
 pub struct DiscoveryConfig {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     pub controller: Uri,
+    /// How it is recognised, and what it is shown.
+    pub credentials: Credentials,
     /// Who this gateway is: unique among those connected at one time.
     pub node_id: String,
     /// The time limits.
@@ -60,8 +61,8 @@ pub struct DiscoveryClient {
     leader: watch::Sender<Option<Uri>>,
     /// What the controller said of who leads, as it said it.
     leader_text: String,
-    /// Whether the log has already said that no controller can be reached.
-    told_lost: bool,
+    /// What the log has already said of why there is no controller.
+    told: Told,
 }
 
 /// Why a stream ended.
@@ -90,7 +91,16 @@ impl DiscoveryClient {
         ready: Condition,
     ) -> Self {
         let (holds, leader) = (Holds::default(), watch::Sender::default());
-        Self { config, writer, metrics, ready, holds, leader, leader_text: String::new(), told_lost: false }
+        Self {
+            config,
+            writer,
+            metrics,
+            ready,
+            holds,
+            leader,
+            leader_text: String::new(),
+            told: Told::default(),
+        }
     }
 
     /// What is held and refused, for the report.
@@ -165,20 +175,21 @@ impl DiscoveryClient {
 
     async fn open(&self) -> Result<Stream, LinkError> {
         let limits = self.config.limits;
-        let channel = link::connect(&self.config.controller, limits).await?;
-        let mut client: RouteDiscoveryClient<Channel> =
-            RouteDiscoveryClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+        let link = link::connect(&self.config.controller, &self.config.credentials, limits).await?;
+        let mut client =
+            RouteDiscoveryClient::new(link.channel.clone()).max_decoding_message_size(MAX_RESPONSE_BYTES);
         let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
         let first = Session::first_request(&self.config.node_id, &self.writer);
         requests.try_send(first).expect("an empty queue takes one request");
-        let opened = timeout(limits.progress, client.delta_routes(ReceiverStream::new(queue))).await?;
+        let request = link.request(ReceiverStream::new(queue));
+        let opened = timeout(limits.progress, client.delta_routes(request)).await?;
         Ok(Stream { requests, responses: opened?.into_inner() })
     }
 
     /// Takes in who leads, `host:port` or empty.
     fn learn_leader(&mut self, text: String) {
         if text != self.leader_text {
-            let leader = leader_in(&text);
+            let leader = leader_in(self.config.controller.scheme_str().unwrap_or("http"), &text);
             if leader.is_none() && !text.is_empty() {
                 log::warn!(leader = text.as_str(); "The controller names a leader that is no address");
             }
@@ -192,28 +203,32 @@ impl DiscoveryClient {
         self.writer.set_freshness(Freshness::Live);
         self.holds.end_catch_up();
         self.ready.set(true);
-        self.told_lost = false;
+        self.told.clear();
         let (agents, took_ms) = (self.writer.handle().len(), (took.as_secs_f64() * 1e6).round() / 1e3);
         log::info!(controller:% = self.config.controller, agents, took_ms; "Route table is whole and kept up to date");
     }
 
-    /// The stream is over: told once until a table is whole again.
+    /// The stream is over: each kind of trouble is told once until a table is whole again.
     fn lost(&mut self, error: &StreamError) {
         if self.writer.handle().freshness() == Freshness::Live {
             self.writer.set_freshness(Freshness::Lost { since: Instant::now() });
         }
         let controller = &self.config.controller;
-        if std::mem::replace(&mut self.told_lost, true) {
-            log::debug!(controller:%, error:%; "Still no controller");
-        } else {
+        let trouble = match error {
+            StreamError::Link(error) => Trouble::from(error),
+            StreamError::Protocol(_) => Trouble::Away,
+        };
+        if self.told.is_new(trouble) {
             log::warn!(controller:%, error:%; "Lost the controller; serving the last table and trying again");
+        } else {
+            log::debug!(controller:%, error:%; "Still no controller");
         }
     }
 }
 
 /// The leader is dialled as any controller is. `None` for what is no `host:port`.
-fn leader_in(address: &str) -> Option<Uri> {
-    let uri: Uri = format!("http://{address}").parse().ok()?;
+fn leader_in(scheme: &str, address: &str) -> Option<Uri> {
+    let uri: Uri = format!("{scheme}://{address}").parse().ok()?;
     let is_bare = uri.authority().is_some_and(|authority| authority.as_str() == address);
     (is_bare && uri.port().is_some()).then_some(uri)
 }

@@ -1,16 +1,27 @@
 //! A connection to a controller: how it is opened, why a stream on it ends, and when to try again.
 //!
-//! Each stream has a connection of its own, since the controller that serves routes need not be the one that leads.
+//! Each stream has a connection of its own, since the controller that serves routes need not be the one that leads. With
+//! TLS, each is verified by the name in `--discovery`, whatever address is dialled; each reads anew whom to trust and
+//! which token to show (module `credentials`).
 
 mod backoff;
+mod credentials;
+mod tls;
+mod trouble;
 
 use std::time::Duration;
 
 use http::Uri;
 use tokio::time::error::Elapsed;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 pub(crate) use backoff::Backoff;
+pub use credentials::{Credentials, CredentialsError};
+pub(crate) use trouble::{Told, Trouble};
+
+use credentials::FileError;
+use tls::TlsError;
 
 /// HTTP/2 window, in bytes: a first table of thousands of routes comes without waiting for window updates.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -33,7 +44,11 @@ pub struct LinkLimits {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("cannot connect: {}", chain(.0))]
-    Connect(#[from] tonic::transport::Error),
+    Connect(tonic::transport::Error),
+    #[error(transparent)]
+    Tls(TlsError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{:?}: {}", .0.code(), .0.message())]
     Status(Box<tonic::Status>),
     #[error("the controller ended the stream")]
@@ -42,27 +57,45 @@ pub(crate) enum LinkError {
     Stalled(#[from] Elapsed),
 }
 
-/// A connection to `controller`.
-pub(crate) async fn connect(controller: &Uri, limits: LinkLimits) -> Result<Channel, LinkError> {
-    let channel = Endpoint::from(controller.clone())
+/// A connection, and what each call on it shows.
+pub(crate) struct Link {
+    pub(crate) channel: Channel,
+    token: Option<MetadataValue<Ascii>>,
+}
+
+/// A connection to the controller at `address`, as `credentials` want it.
+pub(crate) async fn connect(
+    address: &Uri,
+    credentials: &Credentials,
+    limits: LinkLimits,
+) -> Result<Link, LinkError> {
+    let (tls, token) = (credentials.tls().await?, credentials.token(address).await?);
+    let endpoint = Endpoint::from(address.clone())
         .connect_timeout(limits.connect)
         .http2_keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .connect()
-        .await?;
-    Ok(channel)
+        .initial_connection_window_size(WINDOW_BYTES);
+    let channel = match tls {
+        None => endpoint.connect().await?,
+        Some(tls) => {
+            let dial = tower::service_fn(move |address| tls::dial(address, tls.clone()));
+            endpoint.connect_with_connector(dial).await?
+        }
+    };
+    Ok(Link { channel, token })
 }
 
-/// An error with its causes: the outermost of a transport error only says "transport error".
+/// An error with its causes, each said once: the outermost of a transport error only says "transport error".
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
         source = error.source();
     }
     text
@@ -81,10 +114,39 @@ impl Default for LinkLimits {
     }
 }
 
+// === impl Link ===
+
+impl Link {
+    /// A call that says who asks.
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        request
+    }
+}
+
 // === impl LinkError ===
+
+impl From<tonic::transport::Error> for LinkError {
+    fn from(error: tonic::transport::Error) -> Self {
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            if let Some(tls) = inner.downcast_ref::<TlsError>() {
+                return Self::Tls(tls.clone());
+            }
+            cause = inner.source();
+        }
+        Self::Connect(error)
+    }
+}
 
 impl From<tonic::Status> for LinkError {
     fn from(status: tonic::Status) -> Self {
         Self::Status(Box::new(status))
     }
 }
+
+#[cfg(test)]
+mod tests;

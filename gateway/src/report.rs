@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use holds::{Holds, Refusal};
 
-use crate::link::{self, Backoff, LinkError, LinkLimits};
+use crate::link::{self, Backoff, Credentials, LinkError, LinkLimits, Told, Trouble};
 use crate::metrics::ReportMetrics;
 use crate::route_table::RouteTableHandle;
 use load::{History, Sampler};
@@ -42,6 +42,8 @@ const REQUEST_QUEUE: usize = 4;
 pub struct ReportConfig {
     /// The name that discovery uses too.
     pub node_id: String,
+    /// How the leader is recognised, and what it is shown: as any controller.
+    pub credentials: Credentials,
     /// The time limits.
     pub limits: LinkLimits,
     /// Between two samples of load.
@@ -62,8 +64,8 @@ pub struct ReportClient {
 impl ReportConfig {
     /// That of a gateway called `node_id`: a sample a second.
     #[must_use]
-    pub fn new(node_id: String) -> Self {
-        Self { node_id, limits: LinkLimits::default(), sample_every: Duration::from_secs(1) }
+    pub fn new(node_id: String, credentials: Credentials) -> Self {
+        Self { node_id, credentials, limits: LinkLimits::default(), sample_every: Duration::from_secs(1) }
     }
 }
 
@@ -101,7 +103,7 @@ impl ReportClient {
     }
 
     async fn follow_leaders(&self, history: &watch::Sender<History>) -> Infallible {
-        let (mut backoff, mut told_lost) = (Backoff::default(), false);
+        let (mut backoff, mut told) = (Backoff::default(), Told::default());
         let mut known = self.leader.clone();
         loop {
             let leader = next_leader(&mut known, |_| true).await;
@@ -115,11 +117,13 @@ impl ReportClient {
                 log::info!(old:% = leader; "Another controller leads");
                 continue;
             };
-            told_lost &= opened.is_none();
-            if std::mem::replace(&mut told_lost, true) {
-                log::debug!(leader:%, error:%; "Still no report to the leader");
-            } else {
+            if opened.is_some() {
+                told.clear();
+            }
+            if told.is_new(Trouble::from(&error)) {
                 log::info!(leader:%, error:%; "Report to the leader ended; trying again");
+            } else {
+                log::debug!(leader:%, error:%; "Still no report to the leader");
             }
             let pause = backoff.next(opened.map(|opened: Instant| opened.elapsed()));
             tokio::select! {
@@ -137,15 +141,15 @@ impl ReportClient {
         opened: &mut Option<Instant>,
     ) -> Result<Infallible, LinkError> {
         let limits = self.config.limits;
-        let channel = link::connect(leader, limits).await?;
+        let link = link::connect(leader, &self.config.credentials, limits).await?;
         let (mut following, refused) = self.holds.follow();
         let mut greeting = messages::greeting(&self.config.node_id, &self.table, &refused).into_iter();
         let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
         let first = greeting.next().expect("a greeting says at least who there is");
         requests.try_send(first).expect("an empty queue takes one message");
-        let mut client = RouteDiscoveryClient::new(channel);
-        let mut responses =
-            timeout(limits.progress, client.report(ReceiverStream::new(queue))).await??.into_inner();
+        let mut client = RouteDiscoveryClient::new(link.channel.clone());
+        let request = link.request(ReceiverStream::new(queue));
+        let mut responses = timeout(limits.progress, client.report(request)).await??.into_inner();
         *opened = Some(Instant::now());
         self.metrics.connected.set(1);
         self.metrics.streams.inc();

@@ -27,6 +27,7 @@ fn mk_client(controller: SocketAddr) -> (DiscoveryClient, RouteTableHandle, Read
     let (table, readiness) = (writer.handle(), Readiness::default());
     let config = DiscoveryConfig {
         controller: format!("http://{controller}").parse().unwrap(),
+        credentials: Credentials::default(),
         node_id: "gateway-0".to_owned(),
         limits: LinkLimits::default(),
     };

@@ -31,6 +31,7 @@ impl Running {
         let (table, shutdown) = (writer.handle(), CancellationToken::new());
         let config = DiscoveryConfig {
             controller: format!("http://{}", controller.address()).parse().unwrap(),
+            credentials: Credentials::default(),
             node_id: "gateway-0".to_owned(),
             limits: LinkLimits::default(),
         };
@@ -38,7 +39,7 @@ impl Running {
         let discovery = DiscoveryClient::new(config, writer, DiscoveryMetrics::default(), ready);
         let mut config = ReportConfig {
             sample_every: Duration::from_hours(1),
-            ..ReportConfig::new("gateway-0".to_owned())
+            ..ReportConfig::new("gateway-0".to_owned(), Credentials::default())
         };
         edit(&mut config);
         let metrics = ReportMetrics::default();
