@@ -5,6 +5,7 @@
 //! 3. A signal stops all of them; a second one does not wait.
 
 mod indexer;
+mod security;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ use crate::snapshot::Snapshot;
 use crate::source::kube::{KubeSource, build_client};
 use crate::source::manifests::Manifests;
 use crate::source::{EVENT_CAPACITY, Purpose, Sources};
-use crate::webhooks::Webhooks;
+use crate::webhooks::certificate::Certificate;
+use crate::webhooks::{RELOAD, Webhooks};
 
 /// The longest that an orderly end may take: a renewal that hangs (2 s), then the release of the Lease (5 s).
 const STOP: Duration = Duration::from_secs(8);
@@ -117,13 +119,12 @@ impl App {
     /// Takes the ports and opens the source. `shutdown` ends [`App::run`].
     ///
     /// # Errors
-    /// A port that is taken, a folder that is not there, a kubeconfig that cannot be used.
+    /// Flags that leave discovery open by accident, a port that is taken, a folder that is not there, a kubeconfig that
+    /// cannot be used.
     pub async fn bind(args: Args, shutdown: CancellationToken) -> anyhow::Result<Self> {
-        let webhooks = if args.enable_webhooks {
-            Some(Webhooks::bind(args.webhook_listen, &args.webhook_cert_dir).await?)
-        } else {
-            None
-        };
+        security::check(&args)?;
+        let webhooks = webhooks(&args).await?;
+        let certificate = security::certificate(&args).await?;
         let (discovery_listener, discovery_bound) = bind("--discovery-listen", args.discovery_listen).await?;
         let (admin_listener, admin_bound) = bind("--admin-listen", args.admin_listen).await?;
 
@@ -142,6 +143,7 @@ impl App {
             newest.clone(),
             leader,
             reports.clone(),
+            security::access(&args, routes.client.as_ref(), limits),
             Arc::clone(&metrics),
             limits,
             shutdown.clone(),
@@ -160,7 +162,9 @@ impl App {
         let gateways = discovery.gateways().clone();
         let registry = Arc::new(registry);
         let admin = Admin { snapshots: newest, sources: routes.sources, gateways, reports, registry };
-        parts.push(("discovery", part(discovery.serve(discovery_listener))));
+        let configs = certificate.as_ref().map(Certificate::configs);
+        parts.push(("discovery", part(discovery.serve(discovery_listener, configs))));
+        parts.extend(certificate.map(|shown| ("certificate", endless_part(shown.follow(RELOAD)))));
         parts.push(("admin", part(admin.serve(admin_listener, shutdown.clone()))));
         let mut bound = Bound { discovery: discovery_bound, admin: admin_bound, webhooks: None };
         if let Some((webhooks, address)) = webhooks {
@@ -243,6 +247,13 @@ impl Routes {
         let index = endless_part(indexer::run(index, received, snapshots, sources.clone(), metrics));
         Ok(Self { source, index, sources, client })
     }
+}
+
+async fn webhooks(args: &Args) -> anyhow::Result<Option<(Webhooks, SocketAddr)>> {
+    if !args.enable_webhooks {
+        return Ok(None);
+    }
+    Ok(Some(Webhooks::bind(args.webhook_listen, &args.webhook_cert_dir).await?))
 }
 
 async fn client(args: &Args) -> anyhow::Result<Client> {

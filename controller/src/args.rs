@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use krypton_discovery::is_dns_label;
 use krypton_logging::LogArgs;
 
+use crate::discovery::ServiceAccountName;
 use crate::lease::is_address;
 use crate::object::Scope;
 
@@ -36,6 +37,26 @@ pub struct Args {
     /// Where gateways connect. Port 0 takes a free one
     #[arg(long, env = "KRYPTON_DISCOVERY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub discovery_listen: SocketAddr,
+
+    /// Folder with the certificate and key that gateways are shown, tls.crt and tls.key; read again when they change
+    #[arg(long, env = "KRYPTON_DISCOVERY_CERT_DIR", value_name = "DIR")]
+    pub discovery_cert_dir: Option<PathBuf>,
+
+    /// Tell routes in plain text, to whoever asks, also where other machines can connect. Without a certificate this
+    /// must be said, unless --discovery-listen is a loopback address
+    #[arg(long, env = "KRYPTON_DISCOVERY_PLAINTEXT", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), conflicts_with = "discovery_cert_dir")]
+    pub discovery_plaintext: bool,
+
+    /// Service accounts whose tokens (audience krypton-discovery) open the way to routes; separated by commas. Needed
+    /// with a certificate on a cluster
+    #[arg(
+        long,
+        env = "KRYPTON_GATEWAY_SERVICE_ACCOUNT",
+        value_name = "NAMESPACE/NAME",
+        value_delimiter = ',',
+        conflicts_with = "manifests"
+    )]
+    pub gateway_service_account: Vec<ServiceAccountName>,
 
     /// Where gateways reach this controller while it leads, as HOST:PORT. Without it: the address that it listens
     /// on for them
@@ -171,6 +192,9 @@ mod tests {
             (&["--identity", "a b"], "without spaces"),
             (&["--identity", ""], "not 1 to 200"),
             (&["--advertise-address", "0.0.0.0:9090"], "not HOST:PORT"),
+            (&["--discovery-plaintext", "--discovery-cert-dir", "d"], "cannot be used with"),
+            (&["--manifests", "d", "--gateway-service-account", "a/b"], "cannot be used with"),
+            (&["--gateway-service-account", "a"], "not a service account as NAMESPACE/NAME"),
             (&["--discovery-listen", "9090"], "invalid value '9090'"),
             (&["--webhook-listen", ":9443"], "invalid value ':9443'"),
             (&["--deny-cidrs", "10.0.0.0/33"], "invalid value '10.0.0.0/33'"),

@@ -5,33 +5,42 @@
 //! session's, and never keeps a gateway's messages: one response travels at a time, and a slow gateway finds the
 //! newest snapshot when it comes back.
 //!
-//! 1. The gateway says who it is and what it holds, within [`Limits::hello_timeout`].
-//! 2. The task waits for the first snapshot, then for each newer one and for each other leader, and sends what the
+//! 1. A connection is made, over TLS where there are certificates (module `tls`), and each stream on it is asked for
+//!    whom it is opened (module `access`).
+//! 2. The gateway says who it is and what it holds, within [`Limits::hello_timeout`].
+//! 3. The task waits for the first snapshot, then for each newer one and for each other leader, and sends what the
 //!    session gives.
-//! 3. A gateway that leaves a response unanswered for [`Limits::answer_timeout`] is dropped; one whose connection
+//! 4. A gateway that leaves a response unanswered for [`Limits::answer_timeout`] is dropped; one whose connection
 //!    is dead goes with its HTTP/2 pings.
 
+mod access;
 mod gateways;
 pub(crate) mod incoming;
 pub mod session;
 mod stream;
+mod tls;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use krypton_discovery::wire::route_discovery_server::{RouteDiscovery, RouteDiscoveryServer};
 use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse, ReportRequest, ReportResponse};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{self, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
 
+pub use access::{AUDIENCE, Access, NoServiceAccount, ServiceAccountName};
 pub use gateways::{Connected, GatewayStatus, Gateways, TooManyGateways};
+pub use tls::Configs;
 
 use crate::metrics::Metrics;
 use crate::report::Reports;
@@ -65,6 +74,7 @@ pub struct Discovery {
     snapshots: watch::Receiver<Option<Snapshot>>,
     leader: watch::Receiver<Option<String>>,
     reports: Reports,
+    access: Access,
     gateways: Gateways,
     metrics: Arc<Metrics>,
     limits: Limits,
@@ -93,19 +103,20 @@ impl Default for Limits {
 
 impl Discovery {
     /// A service that tells `snapshots`, and where the `leader` takes reports (`host:port`, `None` while unknown), to
-    /// every gateway until `shutdown`.
+    /// every gateway that has `access`, until `shutdown`.
     #[must_use]
     pub fn new(
         snapshots: watch::Receiver<Option<Snapshot>>,
         leader: watch::Receiver<Option<String>>,
         reports: Reports,
+        access: Access,
         metrics: Arc<Metrics>,
         limits: Limits,
         shutdown: CancellationToken,
     ) -> Self {
         let gateways = Gateways::new(limits.gateways, Arc::clone(&metrics));
         let streams = TaskTracker::new();
-        Self { snapshots, leader, reports, gateways, metrics, limits, streams, shutdown }
+        Self { snapshots, leader, reports, access, gateways, metrics, limits, streams, shutdown }
     }
 
     /// The connected gateways.
@@ -114,11 +125,31 @@ impl Discovery {
         &self.gateways
     }
 
-    /// Serves on `listener` until shutdown.
+    /// Serves on `listener` until shutdown; over TLS where there are `configs`.
     ///
     /// # Errors
     /// When the server ends for another reason.
-    pub async fn serve(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        configs: Option<Configs>,
+    ) -> Result<(), tonic::transport::Error> {
+        let Some(configs) = configs else { return self.serve_all(incoming(listener)).await };
+        let bounds = tls::Bounds::for_gateways(self.limits.gateways);
+        let (accepting, connections) = tls::incoming(listener, configs, bounds);
+        tokio::select! {
+            result = self.serve_all(connections) => result,
+            never = accepting => match never {},
+        }
+    }
+
+    async fn serve_all<C>(
+        self,
+        connections: impl Stream<Item = io::Result<C>>,
+    ) -> Result<(), tonic::transport::Error>
+    where
+        C: AsyncRead + AsyncWrite + server::Connected + Unpin + Send + 'static,
+    {
         let (streams, shutdown) = (self.streams.clone(), self.shutdown.clone());
         let reports = self.reports.clone();
         let limit = self.limits.message_bytes;
@@ -127,7 +158,7 @@ impl Discovery {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(service)
-            .serve_with_incoming_shutdown(incoming(listener), shutdown.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
         let drained = async {
             shutdown.cancelled().await;
             streams.close();
@@ -157,6 +188,7 @@ impl RouteDiscovery for Discovery {
         &self,
         request: Request<Streaming<DeltaRoutesRequest>>,
     ) -> Result<Response<Self::DeltaRoutesStream>, Status> {
+        self.access.check(request.metadata(), request.remote_addr()).await?;
         // Streams that have not said who they are count too.
         if self.streams.len() >= 2 * self.limits.gateways {
             return Err(Status::resource_exhausted("too many streams"));
@@ -185,6 +217,7 @@ impl RouteDiscovery for Discovery {
         request: Request<Streaming<ReportRequest>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
         let address = request.remote_addr();
+        self.access.check(request.metadata(), address).await?;
         Ok(Response::new(ReceiverStream::new(self.reports.accept(request.into_inner(), address)?)))
     }
 }

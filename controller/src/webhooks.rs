@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use certificate::CertificateError;
 
-use certificate::Certificate;
+use certificate::{Certificate, Usage};
 use connections::Limits;
 use review::Answer;
 
-mod certificate;
+pub(crate) mod certificate;
 mod connections;
 mod review;
 
@@ -46,7 +46,7 @@ const MAX_BODY: usize = 2 * (3 << 20);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the certificate's files are looked at.
-const RELOAD: Duration = Duration::from_secs(2);
+pub(crate) const RELOAD: Duration = Duration::from_secs(2);
 
 /// Why the webhooks cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,8 @@ impl Webhooks {
     /// # Errors
     /// Files that are missing or do not fit each other; a port that is taken. Each names its flag.
     pub async fn bind(address: SocketAddr, cert_dir: &Path) -> Result<(Self, SocketAddr), WebhooksError> {
-        let certificate = Certificate::load(cert_dir).await.map_err(WebhooksError::Certificate)?;
+        let certificate =
+            Certificate::load(cert_dir, Usage::Webhooks).await.map_err(WebhooksError::Certificate)?;
         let failed = |error| WebhooksError::Listen(address, error);
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;

@@ -5,7 +5,7 @@ use krypton_discovery::AgentKey;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::discovery::{Discovery, Limits};
+use crate::discovery::{Access, Discovery, Limits};
 use crate::metrics::Metrics;
 use crate::object::{Kind, Scope};
 use crate::testing::mk_route;
@@ -25,8 +25,15 @@ impl Fixture {
         let (limits, shutdown) = (Limits::default(), CancellationToken::new());
         let reports = Reports::new(watch::channel(true).1, limits, Arc::clone(&metrics), shutdown.clone());
         let leader = watch::channel(None).1;
-        let discovery =
-            Discovery::new(newest.clone(), leader, reports.clone(), Arc::clone(&metrics), limits, shutdown);
+        let discovery = Discovery::new(
+            newest.clone(),
+            leader,
+            reports.clone(),
+            Access::open(),
+            Arc::clone(&metrics),
+            limits,
+            shutdown,
+        );
         let gateways = discovery.gateways().clone();
         let admin = Admin { snapshots: newest, sources, gateways, reports, registry: Arc::new(registry) };
         Self { admin, snapshots, metrics }

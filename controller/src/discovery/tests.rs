@@ -38,10 +38,11 @@ impl Fixture {
         let metrics = Arc::new(Metrics::default());
         let reports = Reports::new(watch::channel(true).1, limits, Arc::clone(&metrics), shutdown.clone());
         let (leader, known) = watch::channel(None);
-        let discovery = Discovery::new(newest, known, reports, metrics, limits, shutdown.clone());
+        let discovery =
+            Discovery::new(newest, known, reports, Access::open(), metrics, limits, shutdown.clone());
         let gateways = discovery.gateways().clone();
         let mut tasks = JoinSet::new();
-        tasks.spawn(discovery.serve(listener));
+        tasks.spawn(discovery.serve(listener, None));
         Self { address, snapshots, leader, gateways, shutdown, tasks }
     }
 

@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use super::*;
-use crate::discovery::Discovery;
+use crate::discovery::{Access, Discovery};
 use crate::testing::mk_route;
 
 /// Far above what anything takes, so that only what never comes runs into it.
@@ -38,10 +38,17 @@ impl Fixture {
         let (metrics, shutdown) = (Arc::new(Metrics::default()), CancellationToken::new());
         let reports = Reports::new(leads, limits, Arc::clone(&metrics), shutdown.clone());
         let leader = watch::channel(None).1;
-        let discovery =
-            Discovery::new(newest.clone(), leader, reports.clone(), metrics, limits, shutdown.clone());
+        let discovery = Discovery::new(
+            newest.clone(),
+            leader,
+            reports.clone(),
+            Access::open(),
+            metrics,
+            limits,
+            shutdown.clone(),
+        );
         let mut tasks = JoinSet::new();
-        tasks.spawn(async { discovery.serve(listener).await.unwrap() });
+        tasks.spawn(async { discovery.serve(listener, None).await.unwrap() });
         tasks.spawn(reports.clone().run(newest, settle));
         Self { address, reports, leading, snapshots, shutdown, _tasks: tasks }
     }

@@ -1,4 +1,4 @@
-//! The certificate that the webhooks show: read from files, followed when they change.
+//! A certificate that webhooks or discovery show: read from files, followed when they change.
 //!
 //! Owns the newest usable TLS configuration. A pair that cannot be used (half written, not fitting each other) leaves
 //! the one before in use. The files are compared by content every few seconds: a mounted Secret changes by a symbolic
@@ -50,33 +50,63 @@ struct Pair {
     key: Vec<u8>,
 }
 
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// HTTP/1.1 alone: what the API server speaks to webhooks, so that its connections spread over the replicas.
+    Webhooks,
+    /// HTTP/2 alone: gRPC.
+    Discovery,
+}
+
 /// A certificate in use, and the files it came from.
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     folder: PathBuf,
+    usage: Usage,
     provider: Arc<CryptoProvider>,
     /// What the configuration was made from.
     pair: Pair,
     leaf: CertificateDer<'static>,
-    configs: watch::Sender<Arc<ServerConfig>>,
+    configs: watch::Sender<Option<Arc<ServerConfig>>>,
     /// What the log knows already.
     told_error: Option<String>,
     told_expired: bool,
+}
+
+// === impl Usage ===
+
+impl Usage {
+    fn protocol(self) -> &'static [u8] {
+        match self {
+            Self::Webhooks => b"http/1.1",
+            Self::Discovery => b"h2",
+        }
+    }
+
+    /// For the log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Webhooks => "webhooks",
+            Self::Discovery => "discovery",
+        }
+    }
 }
 
 // === impl Certificate ===
 
 impl Certificate {
     /// Reads the files in `folder`.
-    pub(super) async fn load(folder: &Path) -> Result<Self, CertificateError> {
+    pub(crate) async fn load(folder: &Path, usage: Usage) -> Result<Self, CertificateError> {
         let provider = Arc::new(ring::default_provider());
         let pair = read(folder).await?;
-        let (leaf, config) = build(folder, &provider, &pair)?;
+        let (leaf, config) = build(folder, usage, &provider, &pair)?;
         let mut certificate = Self {
             folder: folder.to_owned(),
+            usage,
             provider,
             pair,
             leaf,
-            configs: watch::Sender::new(config),
+            configs: watch::Sender::new(Some(config)),
             told_error: None,
             told_expired: false,
         };
@@ -85,18 +115,21 @@ impl Certificate {
     }
 
     /// The configuration for the next connection.
-    pub(super) fn configs(&self) -> watch::Receiver<Arc<ServerConfig>> {
+    pub(crate) fn configs(&self) -> watch::Receiver<Option<Arc<ServerConfig>>> {
         self.configs.subscribe()
     }
 
     /// Looks at the files every `period`, for ever.
-    pub(super) async fn follow(mut self, period: Duration) {
+    pub(crate) async fn follow(mut self, period: Duration) {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             match self.reload().await {
-                Ok(true) => log::info!(folder:% = self.folder.display(); "Webhook certificate was replaced"),
+                Ok(true) => {
+                    let (usage, folder) = (self.usage.name(), self.folder.display());
+                    log::info!(usage, folder:%; "Certificate was replaced");
+                }
                 Ok(false) => {}
                 Err(error) => self.tell_error(&error),
             }
@@ -111,8 +144,8 @@ impl Certificate {
             self.told_error = None;
             return Ok(false);
         }
-        let (leaf, config) = build(&self.folder, &self.provider, &pair)?;
-        self.configs.send_replace(config);
+        let (leaf, config) = build(&self.folder, self.usage, &self.provider, &pair)?;
+        self.configs.send_replace(Some(config));
         (self.pair, self.leaf, self.told_error, self.told_expired) = (pair, leaf, None, false);
         Ok(true)
     }
@@ -120,15 +153,16 @@ impl Certificate {
     fn tell_error(&mut self, error: &CertificateError) {
         let error = error.to_string();
         if self.told_error.as_ref() != Some(&error) {
-            log::warn!(error; "Webhook certificate cannot be read; the one before stays in use");
+            let usage = self.usage.name();
+            log::warn!(usage, error; "Certificate cannot be read; the one before stays in use");
             self.told_error = Some(error);
         }
     }
 
     fn tell_expiry(&mut self, now: UnixTime) {
         if !self.told_expired && is_expired(&self.leaf, &self.provider, now) {
-            log::warn!(folder:% = self.folder.display();
-                "Webhook certificate has expired; the API server refuses it until it is renewed");
+            let (usage, folder) = (self.usage.name(), self.folder.display());
+            log::warn!(usage, folder:%; "Certificate has expired; it is refused until it is renewed");
             self.told_expired = true;
         }
     }
@@ -158,10 +192,10 @@ async fn read_file(folder: &Path, name: &str) -> Result<Vec<u8>, CertificateErro
     }
 }
 
-/// The leaf and a configuration that shows it. HTTP/1.1 alone: what the API server speaks to webhooks, so that its
-/// connections spread over the replicas.
+/// The leaf and a configuration that shows it.
 fn build(
     folder: &Path,
+    usage: Usage,
     provider: &Arc<CryptoProvider>,
     pair: &Pair,
 ) -> Result<(CertificateDer<'static>, Arc<ServerConfig>), CertificateError> {
@@ -180,7 +214,7 @@ fn build(
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
     let mut config = config.map_err(|error| CertificateError::Unusable(folder.to_owned(), error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![usage.protocol().to_vec()];
     Ok((leaf, Arc::new(config)))
 }
 
@@ -200,4 +234,4 @@ fn is_expired(leaf: &CertificateDer<'_>, provider: &CryptoProvider, now: UnixTim
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -65,7 +65,7 @@ impl Default for Limits {
 /// Serves `router` on `listener` until `shutdown`; each connection with the newest of `configs`.
 pub(super) async fn serve(
     listener: TcpListener,
-    configs: watch::Receiver<Arc<ServerConfig>>,
+    configs: watch::Receiver<Option<Arc<ServerConfig>>>,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
@@ -79,8 +79,11 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             (stream, permit) = accept(&listener, &permits) => {
-                let acceptor = TlsAcceptor::from(Arc::clone(&configs.borrow()));
-                connections.spawn(connection(stream, permit, acceptor, shared.clone()));
+                let config = configs.borrow().clone();
+                if let Some(config) = config {
+                    let acceptor = TlsAcceptor::from(config);
+                    connections.spawn(connection(stream, permit, acceptor, shared.clone()));
+                }
             }
         }
     }

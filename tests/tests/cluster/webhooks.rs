@@ -130,7 +130,7 @@ impl<'n> Webhooks<'n> {
 
     /// How often the log says that a certificate was taken up.
     fn replaced(&self) -> Result<usize> {
-        Ok(self.controller.process.log().read()?.matches("Webhook certificate was replaced").count())
+        Ok(self.controller.process.log().read()?.matches("Certificate was replaced").count())
     }
 }
 

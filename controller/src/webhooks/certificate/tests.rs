@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 
 /// A certificate for `localhost` and its key, as PEM.
-pub(in crate::webhooks) fn mk_pair() -> (String, String) {
+pub(crate) fn mk_pair() -> (String, String) {
     mk_pair_until(4_000)
 }
 
@@ -20,7 +20,7 @@ fn mk_pair_until(year: i32) -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-pub(in crate::webhooks) fn write(folder: &Path, pair: &(String, String)) {
+pub(crate) fn write(folder: &Path, pair: &(String, String)) {
     std::fs::write(folder.join(CERTIFICATE), &pair.0).unwrap();
     std::fs::write(folder.join(KEY), &pair.1).unwrap();
 }
@@ -29,7 +29,7 @@ pub(in crate::webhooks) fn write(folder: &Path, pair: &(String, String)) {
 async fn what_cannot_be_used_names_the_file() {
     let folder = TempDir::new().unwrap();
     let path = folder.path();
-    let error = async || Certificate::load(path).await.unwrap_err().to_string();
+    let error = async || Certificate::load(path, Usage::Webhooks).await.unwrap_err().to_string();
     assert!(error().await.starts_with(&format!("{}: No such file", path.join(CERTIFICATE).display())));
 
     let (good, other) = (mk_pair(), mk_pair());
@@ -46,7 +46,7 @@ async fn what_cannot_be_used_names_the_file() {
         "{unfit}"
     );
     write(path, &good);
-    Certificate::load(path).await.unwrap();
+    Certificate::load(path, Usage::Webhooks).await.unwrap();
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_broken_change_leaves_the_one_before_in_use() {
     let folder = TempDir::new().unwrap();
     let (old, new) = (mk_pair(), mk_pair());
     write(folder.path(), &old);
-    let mut certificate = Certificate::load(folder.path()).await.unwrap();
+    let mut certificate = Certificate::load(folder.path(), Usage::Webhooks).await.unwrap();
     let mut configs = certificate.configs();
     configs.mark_unchanged();
     assert!(!certificate.reload().await.unwrap());
@@ -87,7 +87,7 @@ async fn a_secret_that_is_swapped_by_its_link_is_seen() {
     for file in [CERTIFICATE, KEY] {
         symlink(Path::new("..data").join(file), folder.path().join(file)).unwrap();
     }
-    let mut certificate = Certificate::load(folder.path()).await.unwrap();
+    let mut certificate = Certificate::load(folder.path(), Usage::Webhooks).await.unwrap();
     symlink("2", folder.path().join("..next")).unwrap();
     std::fs::rename(folder.path().join("..next"), folder.path().join("..data")).unwrap();
     assert!(certificate.reload().await.unwrap());
@@ -98,7 +98,7 @@ async fn an_expired_certificate_is_known() {
     let folder = TempDir::new().unwrap();
     for (year, expired) in [(2_020, true), (4_000, false)] {
         write(folder.path(), &mk_pair_until(year));
-        let certificate = Certificate::load(folder.path()).await.unwrap();
+        let certificate = Certificate::load(folder.path(), Usage::Webhooks).await.unwrap();
         assert_eq!(certificate.told_expired, expired, "{year}");
     }
 }
