@@ -251,6 +251,7 @@ fn policy(args: &Args) -> CallPolicy {
         connect_timeout: args.connect_timeout,
         upload_timeout: args.upload_timeout,
         client_write_timeout: args.client_write_timeout,
+        answers_probe: args.probe,
     }
 }
 

@@ -102,6 +102,10 @@ pub struct Args {
     #[arg(long, env = "KRYPTON_ACCESS_LOG", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub access_log: bool,
 
+    /// Whether the synthetic probe is answered, by which `kubectl krypton doctor` looks at the ingress in front
+    #[arg(long, env = "KRYPTON_PROBE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub probe: bool,
+
     /// What is logged, and how
     #[command(flatten)]
     pub log: LogArgs,
@@ -175,6 +179,7 @@ mod tests {
             ("--max-connections", "0"),
             ("--threads", "0"),
             ("--access-log", "maybe"),
+            ("--probe", "2"),
         ] {
             let error = parse(&[&format!("{flag}={value}")]).unwrap_err();
             assert!(error.contains(flag), "{flag}={value}: {error}");

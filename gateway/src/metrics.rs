@@ -47,6 +47,17 @@ pub struct Metrics {
     pub discovery: DiscoveryMetrics,
     /// The stream to the leader.
     pub report: ReportMetrics,
+    /// The synthetic probe.
+    pub probe: ProbeMetrics,
+}
+
+/// What the synthetic probe counts.
+#[derive(Debug, Clone, Default)]
+pub struct ProbeMetrics {
+    /// Probes that run now.
+    pub running: Gauge,
+    /// Probes that were begun.
+    pub started: Counter,
 }
 
 /// What the report client counts.
@@ -87,6 +98,7 @@ impl Metrics {
             snapshot_file_failures: Counter::default(),
             discovery: DiscoveryMetrics::default(),
             report: ReportMetrics::default(),
+            probe: ProbeMetrics::default(),
             registry,
         };
         metrics.registered()
@@ -98,11 +110,13 @@ impl Metrics {
             ("connections", "Open connections of clients", &self.connections),
             ("discovery_connected", "Whether a stream to a controller is open", &discovery.connected),
             ("report_connected", "Whether a stream to the leader is open", &self.report.connected),
+            ("probes_running", "Synthetic probes that run now", &self.probe.running),
         ];
         let counters = [
             ("access_log_dropped", "Access log lines that were dropped", &self.access_log_dropped),
             ("panics", "Panics that were caught", &self.panics),
             ("snapshot_file_failures", "Failed writes of the snapshot file", &self.snapshot_file_failures),
+            ("probes_started", "Synthetic probes that were begun", &self.probe.started),
             ("discovery_streams", "Streams to a controller that were opened", &discovery.streams),
             ("report_streams", "Streams to the leader that were opened", &self.report.streams),
             ("discovery_rejected", "Routes that were refused and NACKed", &discovery.rejected),

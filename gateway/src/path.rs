@@ -15,9 +15,16 @@ pub enum Target<'a> {
         /// The query with its `?`, empty where there is none.
         query: &'a [u8],
     },
-    /// The probe `/healthz`.
+    /// The stream of the synthetic probe.
+    ProbeStream {
+        /// The query with its `?`, empty where there is none.
+        query: &'a [u8],
+    },
+    /// The upload of the synthetic probe.
+    ProbeUpload,
+    /// The health check `/healthz`.
     Healthz,
-    /// The probe `/readyz`.
+    /// The health check `/readyz`.
     Readyz,
     /// A model route of the Go system.
     Models,
@@ -28,6 +35,8 @@ pub enum Target<'a> {
 }
 
 const AGENTS: &[u8] = b"/v1/agents";
+/// Below [`AGENTS`], which every ingress routes. No DNS label begins with an underscore, so it is no namespace.
+const PROBE: &[u8] = b"/_probe";
 /// Upstream's OpenAI-shaped routes, which are out of scope and say so.
 const MODELS: [&[u8]; 4] = [b"/v1/models", b"/v1/chat", b"/v1/completions", b"/v1/embeddings"];
 
@@ -47,6 +56,13 @@ pub fn split(raw: &[u8]) -> Target<'_> {
         let is_model = MODELS.iter().any(|prefix| is_at_or_below(path, prefix));
         return if is_model { Target::Models } else { Target::Unknown };
     };
+    if is_at_or_below(below, PROBE) {
+        return match &below[PROBE.len()..] {
+            b"/stream" => Target::ProbeStream { query },
+            b"/upload" => Target::ProbeUpload,
+            _ => Target::Unknown,
+        };
+    }
     match below {
         [] => Target::BadAgent,
         [b'/', names @ ..] => agent(names, query),
@@ -135,6 +151,22 @@ mod tests {
             "/v1/agents/ns?/a",
         ];
         for raw in bad {
+            assert_eq!(split(raw.as_bytes()), Target::BadAgent, "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_probe_is_at_two_exact_paths() {
+        let stream = |query| Target::ProbeStream { query };
+        assert_eq!(split(b"/v1/agents/_probe/stream"), stream(b""));
+        assert_eq!(split(b"/v1/agents/_probe/stream?events=1"), stream(b"?events=1"));
+        assert_eq!(split(b"http://host/v1/agents/_probe/stream"), stream(b""));
+        assert_eq!(split(b"/v1/agents/_probe/upload"), Target::ProbeUpload);
+        for raw in ["", "?x", "/", "/other", "/stream/", "/stream/x", "/upload/", "//stream", "/Stream"] {
+            let raw = format!("/v1/agents/_probe{raw}");
+            assert_eq!(split(raw.as_bytes()), Target::Unknown, "{raw}");
+        }
+        for raw in ["/v1/agents/_probes/stream", "/v1/agents/%5fprobe/stream", "/v1/agents/ns/_probe"] {
             assert_eq!(split(raw.as_bytes()), Target::BadAgent, "{raw}");
         }
     }

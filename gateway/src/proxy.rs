@@ -16,6 +16,7 @@ pub mod error;
 pub mod headers;
 mod limits;
 pub mod peer;
+pub mod probe;
 mod progress;
 mod respond;
 mod tunnel;
@@ -39,9 +40,10 @@ use crate::route_table::{CallKind, RouteTableHandle};
 use crate::server::Drain;
 pub use account::Account;
 use admit::Admission;
-use ctx::{CallCtx, Stage};
+use ctx::{Accounting, CallCtx, Stage};
 use error::{CallError, Outcome};
 use headers::{AllowedHosts, TrustedProxies};
+use probe::Probes;
 
 /// How the gateway treats calls, as set by its flags.
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub struct CallPolicy {
     pub upload_timeout: Duration,
     /// How long a client may leave our writes unread.
     pub client_write_timeout: Duration,
+    /// Whether the synthetic probe is answered.
+    pub answers_probe: bool,
 }
 
 /// The proxy: everything that lives longer than a call.
@@ -65,6 +69,7 @@ pub struct Gateway {
     readiness: Readiness,
     drain: Drain,
     account: Arc<Account>,
+    probes: Probes,
 }
 
 // === impl Gateway ===
@@ -79,7 +84,8 @@ impl Gateway {
         drain: Drain,
         account: Arc<Account>,
     ) -> Self {
-        Self { table, policy, readiness, drain, account }
+        let probes = Probes::new(account.probe_metrics());
+        Self { table, policy, readiness, drain, account, probes }
     }
 
     async fn answer_here(
@@ -127,10 +133,14 @@ impl ProxyHttp for Gateway {
                 self.limit_client(session, ctx);
                 Ok(false)
             }
-            Ok(Admission::Probe { is_good }) => {
-                ctx.is_probe = true;
+            Ok(Admission::Health { is_good }) => {
+                ctx.accounting = Accounting::Nothing;
                 self.limit_waits(session, ctx);
-                respond::probe(session, is_good).await.map(|()| true)
+                respond::health(session, is_good).await.map(|()| true)
+            }
+            Ok(Admission::Probe(request)) => {
+                self.limit_waits(session, ctx);
+                self.answer_probe(session, ctx, request).await.map(|()| true)
             }
             Err(error) => {
                 self.limit_waits(session, ctx);

@@ -130,6 +130,11 @@ impl Drain {
         self.cut.cancel();
     }
 
+    /// Cancelled with step two.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
     /// Whether step one was taken.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()

@@ -175,6 +175,7 @@ fn serve_gateway(agent: SocketAddr, calls: u64) -> u64 {
             connect_timeout: minute,
             upload_timeout: minute,
             client_write_timeout: minute,
+            answers_probe: true,
         };
         let drain = Drain::new();
         let account = Arc::new(Account::new(Arc::clone(&metrics), None));

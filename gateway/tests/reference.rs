@@ -16,6 +16,7 @@ use krypton_gateway::balance::MAX_ATTEMPTS;
 use krypton_gateway::metrics::{CallRecord, Metrics};
 use krypton_gateway::proxy::error::{AgentName, CallError, Outcome};
 use krypton_gateway::proxy::peer::UPSTREAM_IDLE;
+use krypton_gateway::proxy::probe::{self, ProbeProblem};
 use krypton_gateway::route_table::{RouteTableWriter, STALE_AFTER};
 
 #[test]
@@ -81,6 +82,22 @@ fn the_limits_are_those_of_the_program() {
     assert!(page.contains("At most three attempts"));
 }
 
+#[test]
+fn the_probe_takes_what_its_page_says() {
+    let page = include_str!("../../docs/reference/http.md");
+    let says = |row: &str| assert!(page.contains(row), "http.md lacks: {row}");
+    for (name, range, default) in [
+        ("events", &probe::EVENTS, probe::DEFAULT_EVENTS.to_string()),
+        ("interval", &probe::INTERVAL_MS, probe::DEFAULT_INTERVAL_MS.to_string()),
+        ("silence", &probe::SILENCE_MS, "none".to_owned()),
+    ] {
+        says(&format!("| `{name}` | {} to {} | {default} |", range.start(), range.end()));
+    }
+    says(&format!("up to {} MiB", probe::UPLOAD_LIMIT / (1024 * 1024)));
+    says(&format!("within {} minutes", probe::UPLOAD_TIME.as_secs() / 60));
+    says(&format!("{} probes at one time", probe::SLOTS));
+}
+
 /// One of each, in the order of their declaration.
 fn errors() -> Vec<CallError> {
     let key: AgentKey = "team/agent".parse().expect("a key");
@@ -92,6 +109,11 @@ fn errors() -> Vec<CallError> {
         CallError::BadConnectionHeader,
         CallError::BadHeader,
         CallError::HostNotAllowed,
+        CallError::ProbeDisabled,
+        CallError::ProbeBusy,
+        CallError::BadProbe(ProbeProblem::Events),
+        CallError::ProbeUploadTooLarge,
+        CallError::MethodNotAllowed("GET"),
         CallError::UnknownAgent(AgentName("team/agent".into())),
         CallError::NotReady,
         CallError::NoEndpoint(key.clone()),
@@ -117,6 +139,11 @@ fn errors() -> Vec<CallError> {
             | CallError::BadConnectionHeader
             | CallError::BadHeader
             | CallError::HostNotAllowed
+            | CallError::ProbeDisabled
+            | CallError::ProbeBusy
+            | CallError::BadProbe(_)
+            | CallError::ProbeUploadTooLarge
+            | CallError::MethodNotAllowed(_)
             | CallError::UnknownAgent(_)
             | CallError::NotReady
             | CallError::NoEndpoint(_)

@@ -9,7 +9,7 @@ use krypton_discovery::AgentKey;
 
 use super::error::Outcome;
 use crate::access_log::{AccessLine, AccessLogSender};
-use crate::metrics::{CallRecord, Metrics, RouteMetrics};
+use crate::metrics::{CallRecord, Metrics, ProbeMetrics, RouteMetrics};
 
 /// Where calls are accounted for.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Account {
 
 /// A call that has ended.
 pub(super) struct CallEnd<'a> {
+    /// Whether it is counted, and not only logged.
+    pub(super) is_counted: bool,
     pub(super) request_id: &'a str,
     /// `None` for what was no call to an Agent.
     pub(super) agent: Option<&'a AgentKey>,
@@ -49,14 +51,21 @@ impl Account {
         Self { metrics, access_log }
     }
 
+    /// Where the synthetic probe counts.
+    pub(super) fn probe_metrics(&self) -> ProbeMetrics {
+        self.metrics.probe.clone()
+    }
+
     pub(super) fn call_ended(&self, end: &CallEnd<'_>) {
-        end.metrics.unwrap_or(self.metrics.unknown()).record(&CallRecord {
-            status: end.status,
-            outcome: end.outcome,
-            duration: end.duration,
-            time_to_first_byte: end.first_byte,
-            retries: u32::from(end.attempts.saturating_sub(1)),
-        });
+        if end.is_counted {
+            end.metrics.unwrap_or(self.metrics.unknown()).record(&CallRecord {
+                status: end.status,
+                outcome: end.outcome,
+                duration: end.duration,
+                time_to_first_byte: end.first_byte,
+                retries: u32::from(end.attempts.saturating_sub(1)),
+            });
+        }
         if let Some(access_log) = &self.access_log {
             access_log.log(&AccessLine {
                 time: SystemTime::now(),

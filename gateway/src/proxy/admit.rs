@@ -13,6 +13,7 @@ use super::Gateway;
 use super::ctx::{Agent, CallCtx};
 use super::error::{AgentName, CallError};
 use super::headers::{self, Facts};
+use super::probe::{ProbeRequest, StreamPlan};
 use crate::metrics::RouteInFlight;
 use crate::path::{self, Target};
 use crate::route_table::{ActiveRoute, CallKind};
@@ -20,7 +21,8 @@ use crate::route_table::{ActiveRoute, CallKind};
 /// What a request turned out to be.
 pub(super) enum Admission {
     Call,
-    Probe { is_good: bool },
+    Health { is_good: bool },
+    Probe(ProbeRequest),
 }
 
 /// Stands in for the request while that is being rewritten.
@@ -39,21 +41,17 @@ impl Gateway {
 
     fn route(&self, session: &mut Session, ctx: &mut CallCtx, raw: &[u8]) -> Result<Admission, CallError> {
         let (key, rest, query) = match path::split(raw) {
-            Target::Healthz => return Ok(Admission::Probe { is_good: true }),
-            Target::Readyz => return Ok(Admission::Probe { is_good: self.readiness.is_ready() }),
+            Target::ProbeStream { query } => return self.admit_probe(session, ctx, Some(query)),
+            Target::ProbeUpload => return self.admit_probe(session, ctx, None),
+            Target::Healthz => return Ok(Admission::Health { is_good: true }),
+            Target::Readyz => return Ok(Admission::Health { is_good: self.readiness.is_ready() }),
             Target::Models => return Err(CallError::ModelsUnsupported),
             Target::Unknown => return Err(CallError::NotFound),
             Target::BadAgent => return Err(CallError::BadPath),
             Target::Agent { key, rest, query } => (key, rest, query),
         };
-        let request = session.req_header();
-        headers::check_connection(&request.headers)?;
-        let host = headers::host(&request.headers, request.uri.authority(), request.version)?;
-        if let Some(host) = &host
-            && !self.policy.allowed_hosts.allow(host)
-        {
-            return Err(CallError::HostNotAllowed);
-        }
+        headers::check_connection(&session.req_header().headers)?;
+        let host = self.served_host(session)?;
         if !self.table.has_table() {
             return Err(CallError::NotReady);
         }
@@ -69,6 +67,39 @@ impl Gateway {
         self.enter(active, ctx)?;
         self.rewrite(session, ctx, host, (key, rest, query))?;
         Ok(Admission::Call)
+    }
+
+    /// The host that the client called, where there is one.
+    fn served_host(&self, session: &Session) -> Result<Option<HeaderValue>, CallError> {
+        let request = session.req_header();
+        let host = headers::host(&request.headers, request.uri.authority(), request.version)?;
+        match &host {
+            Some(host) if !self.policy.allowed_hosts.allow(host) => Err(CallError::HostNotAllowed),
+            _ => Ok(host),
+        }
+    }
+
+    /// A probe: of the stream, with its `query`, or else of the upload. It needs no table.
+    fn admit_probe(
+        &self,
+        session: &mut Session,
+        ctx: &CallCtx,
+        query: Option<&[u8]>,
+    ) -> Result<Admission, CallError> {
+        self.served_host(session)?;
+        if !self.policy.answers_probe {
+            return Err(CallError::ProbeDisabled);
+        }
+        // As with calls; and with it, the body would have no end.
+        session.req_header_mut().remove_header(&UPGRADE);
+        match (query, &ctx.method) {
+            (Some(query), &Method::GET) => StreamPlan::parse(query)
+                .map(|plan| Admission::Probe(ProbeRequest::Stream(plan)))
+                .map_err(CallError::BadProbe),
+            (None, &Method::POST) => Ok(Admission::Probe(ProbeRequest::Upload)),
+            (Some(_), _) => Err(CallError::MethodNotAllowed("GET")),
+            (None, _) => Err(CallError::MethodNotAllowed("POST")),
+        }
     }
 
     /// Puts the agent into the context, where it stays to the call's end.

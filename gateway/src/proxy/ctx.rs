@@ -42,8 +42,18 @@ pub struct CallCtx {
     pub(super) is_answered: bool,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-    /// Not to be counted or logged: a probe.
-    pub(super) is_probe: bool,
+    pub(super) accounting: Accounting,
+}
+
+/// What account is given of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accounting {
+    /// It is counted and has its line.
+    Full,
+    /// It has its line; the synthetic probe has counts of its own.
+    LogOnly,
+    /// None: a health check.
+    Nothing,
 }
 
 /// The agent that a call goes to.
@@ -122,7 +132,7 @@ impl CallCtx {
             is_answered: false,
             bytes_in: 0,
             bytes_out: 0,
-            is_probe: false,
+            accounting: Accounting::Full,
         }
     }
 
@@ -159,11 +169,12 @@ impl CallCtx {
 
 impl Drop for CallCtx {
     fn drop(&mut self) {
-        if self.is_probe {
+        if self.accounting == Accounting::Nothing {
             return;
         }
         let endpoint = self.upstream.at.as_ref().map(|at| at.endpoint().address());
         self.account.call_ended(&CallEnd {
+            is_counted: self.accounting == Accounting::Full,
             request_id: self.request_id(),
             agent: self.agent.as_ref().map(|agent| agent.active.key()),
             metrics: self.agent.as_ref().map(|agent| agent.running.metrics()),

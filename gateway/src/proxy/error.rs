@@ -5,6 +5,11 @@ use std::fmt::{self, Write as _};
 
 use krypton_discovery::AgentKey;
 
+use super::probe::{ProbeProblem, SLOTS, UPLOAD_LIMIT};
+
+/// Seconds after which a probe is worth another try: probes take seconds to minutes.
+const PROBE_RETRY: u8 = 5;
+
 /// How a call ended: the closed set behind the label `outcome` and the access log's field of that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -60,6 +65,21 @@ pub enum CallError {
     /// The Host is not one of `--allowed-hosts`.
     #[error("this gateway does not serve that host")]
     HostNotAllowed,
+    /// The synthetic probe is turned off.
+    #[error("probes are turned off at this gateway (--probe false)")]
+    ProbeDisabled,
+    /// All slots of the synthetic probe are taken.
+    #[error("{SLOTS} probes run at this gateway, which is as many as it takes")]
+    ProbeBusy,
+    /// The synthetic probe cannot do that.
+    #[error("{0}")]
+    BadProbe(ProbeProblem),
+    /// The upload to the synthetic probe is too large.
+    #[error("the upload of the probe may have {} MiB", UPLOAD_LIMIT / (1024 * 1024))]
+    ProbeUploadTooLarge,
+    /// The path takes another method, this one.
+    #[error("this path takes {0} only")]
+    MethodNotAllowed(&'static str),
     /// No such Agent.
     #[error("agent {0} not found")]
     UnknownAgent(AgentName),
@@ -176,6 +196,11 @@ impl CallError {
             Self::BadConnectionHeader => (400, "bad_connection_header", Outcome::Refused, None),
             Self::BadHeader => (400, "bad_header", Outcome::Refused, None),
             Self::HostNotAllowed => (421, "host_not_allowed", Outcome::Refused, None),
+            Self::ProbeDisabled => (404, "probe_disabled", Outcome::Refused, None),
+            Self::ProbeBusy => (503, "probe_busy", Outcome::Unavailable, Some(PROBE_RETRY)),
+            Self::BadProbe(_) => (400, "bad_probe", Outcome::Refused, None),
+            Self::ProbeUploadTooLarge => (413, "probe_upload_too_large", Outcome::Refused, None),
+            Self::MethodNotAllowed(_) => (405, "method_not_allowed", Outcome::Refused, None),
             Self::UnknownAgent(_) => (404, "agent_not_found", Outcome::Refused, None),
             Self::NotReady => (503, "gateway_not_ready", Outcome::Unavailable, Some(1)),
             Self::NoEndpoint(_) => (503, "no_ready_endpoint", Outcome::Unavailable, Some(1)),
@@ -232,6 +257,11 @@ mod tests {
             CallError::BadConnectionHeader,
             CallError::BadHeader,
             CallError::HostNotAllowed,
+            CallError::ProbeDisabled,
+            CallError::ProbeBusy,
+            CallError::BadProbe(ProbeProblem::Events),
+            CallError::ProbeUploadTooLarge,
+            CallError::MethodNotAllowed("GET"),
             CallError::UnknownAgent(AgentName("team/agent".into())),
             CallError::NotReady,
             CallError::NoEndpoint(key.clone()),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
@@ -33,14 +33,27 @@ pub(super) async fn error(session: &mut Session, error: &CallError, request_id: 
     if let Some(seconds) = disposition.retry_after {
         header.insert_header(RETRY_AFTER, HeaderValue::from(u16::from(seconds)))?;
     }
+    if let CallError::MethodNotAllowed(allowed) = error {
+        header.insert_header(ALLOW, HeaderValue::from_static(allowed))?;
+    }
     write(session, header, error.body(request_id).into()).await
 }
 
-/// Answers a probe: 200 or 503, in plain text as upstream does.
+/// Answers 200 with `body`, which is JSON.
 ///
 /// # Errors
 /// The client cannot be written to.
-pub(super) async fn probe(session: &mut Session, is_good: bool) -> pingora::Result<()> {
+pub(super) async fn json(session: &mut Session, body: String) -> pingora::Result<()> {
+    let mut header = ResponseHeader::build(200, Some(HEADERS))?;
+    header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    write(session, header, body.into()).await
+}
+
+/// Answers a health check: 200 or 503, in plain text as upstream does.
+///
+/// # Errors
+/// The client cannot be written to.
+pub(super) async fn health(session: &mut Session, is_good: bool) -> pingora::Result<()> {
     let (status, body) = if is_good { (200, "ok") } else { (503, "not ready") };
     let mut header = ResponseHeader::build(status, Some(HEADERS))?;
     header.insert_header(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))?;

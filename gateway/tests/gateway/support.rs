@@ -57,6 +57,7 @@ impl Default for Setup {
                 connect_timeout: Duration::from_secs(2),
                 upload_timeout: Duration::from_mins(1),
                 client_write_timeout: Duration::from_mins(1),
+                answers_probe: true,
             },
             drain_timeout: Duration::from_mins(1),
             freshness: Freshness::Live,
