@@ -95,7 +95,7 @@ fn the_probe_takes_what_its_page_says() {
     }
     says(&format!("up to {} MiB", probe::UPLOAD_LIMIT / (1024 * 1024)));
     says(&format!("within {} minutes", probe::UPLOAD_TIME.as_secs() / 60));
-    says(&format!("{} probes at one time", probe::SLOTS));
+    says(&format!("answers {} probes at one time", probe::SLOTS));
 }
 
 /// One of each, in the order of their declaration.

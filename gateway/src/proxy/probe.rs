@@ -174,16 +174,14 @@ impl Gateway {
         ctx: &mut CallCtx,
         plan: StreamPlan,
     ) -> pingora::Result<Outcome> {
-        let start = Instant::now();
-        let mut last = start;
+        // Both from when the first was written.
+        let (mut begin, mut last) = (None, Instant::now());
         for message in plan.messages() {
-            if !self.wait_for(session, start + message.at).await? {
+            if !self.wait_for(session, begin.unwrap_or(last) + message.at).await? {
                 session.set_keepalive(None);
                 return Ok(Outcome::Drained);
             }
-            let now = Instant::now();
-            let bytes = encode(message, plan.format, now.duration_since(last));
-            last = now;
+            let bytes = encode(message, plan.format, last.elapsed());
             let length = bytes.len() as u64;
             tokio::select! {
                 biased;
@@ -191,6 +189,8 @@ impl Gateway {
                 () = self.gives_up() => return pingora::Error::err(WriteTimedout),
             }
             ctx.bytes_out += length;
+            last = Instant::now();
+            begin.get_or_insert(last);
         }
         Ok(Outcome::Ok)
     }

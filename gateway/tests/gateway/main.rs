@@ -8,6 +8,7 @@ mod faults;
 mod h2c;
 mod http10;
 mod http2;
+mod probe;
 mod stale;
 mod streams;
 mod support;

@@ -63,11 +63,18 @@ pub(crate) fn request(method: Method, target: &str) -> Request<()> {
 
 impl H2Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        // Until the gateway has told its limit: what browsers and hyper take for it, too.
+        Self::connect_by(address, h2::client::Builder::new().initial_max_send_streams(100)).await
+    }
+
+    /// One that takes this many bytes of an answer, and no more until it reads.
+    pub(crate) async fn connect_with_window(address: SocketAddr, window: u32) -> Self {
+        Self::connect_by(address, h2::client::Builder::new().initial_window_size(window)).await
+    }
+
+    async fn connect_by(address: SocketAddr, builder: &h2::client::Builder) -> Self {
         let tcp = TcpStream::connect(address).await.expect("the gateway accepts");
         tcp.set_nodelay(true).expect("nodelay");
-        // Until the gateway has told its limit: what browsers and hyper take for it, too.
-        let mut builder = h2::client::Builder::new();
-        builder.initial_max_send_streams(100);
         let (send, mut connection) = builder.handshake(tcp).await.expect("a handshake");
         let ping_pong = connection.ping_pong().expect("the only one");
         Self { send, ping_pong, connection: spawn(connection) }
