@@ -156,7 +156,8 @@ impl App {
         ];
         if let Some(client) = routes.client {
             let identity = args.identity.clone().unwrap_or_else(lease::host_name);
-            let leader = Leader::new(client, args.scopes(), metrics, reports.clone(), identity);
+            let leader = Leader::new(client, args.scopes(), metrics, reports.clone(), identity)
+                .behind_ingress(args.ingress_read_timeout);
             parts.push(("leader", endless_part(lead(leadership, leader))));
         }
         let gateways = discovery.gateways().clone();

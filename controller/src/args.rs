@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser};
@@ -22,7 +23,7 @@ const MAX_IDENTITY: usize = 200;
 pub struct Args {
     /// Read Agents, EndpointSlices and Services from the YAML and JSON files in this folder and follow its
     /// changes, instead of watching the Kubernetes API. Endpoints on this machine (loopback) are allowed then
-    #[arg(long, env = "KRYPTON_MANIFESTS", value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces", "lease_namespace"])]
+    #[arg(long, env = "KRYPTON_MANIFESTS", value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces", "lease_namespace", "ingress_read_timeout"])]
     pub manifests: Option<PathBuf>,
 
     /// How to reach the Kubernetes API. Without it: the file that KUBECONFIG names, else ~/.kube/config, else
@@ -82,6 +83,11 @@ pub struct Args {
     #[arg(long, env = "KRYPTON_DENY_CIDRS", value_name = "CIDR", value_delimiter = ',')]
     pub deny_cidrs: Vec<IpNet>,
 
+    /// For how long the ingress in front of the gateways bears silence: its read timeout. An Agent whose timeout
+    /// reaches that gets a Warning. Without it: nothing is checked
+    #[arg(long, env = "KRYPTON_INGRESS_READ_TIMEOUT", value_name = "DURATION", value_parser = parse_above_zero)]
+    pub ingress_read_timeout: Option<Duration>,
+
     /// Check and complete Agents when they are written: serve admission webhooks, on every replica. They answer
     /// nothing until the cluster is told of them by webhook configurations
     #[arg(long, env = "KRYPTON_ENABLE_WEBHOOKS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -128,6 +134,14 @@ fn parse_namespace(name: &str) -> Result<String, String> {
     Err("not a namespace's name: 1 to 63 of a-z, 0-9 and '-', not at an end".to_owned())
 }
 
+fn parse_above_zero(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be above 0".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write e.g. 60s, 5m 30s")),
+    }
+}
+
 fn parse_address(address: &str) -> Result<String, String> {
     if is_address(address) {
         return Ok(address.to_owned());
@@ -158,6 +172,7 @@ mod tests {
         assert_eq!(args.admin_listen, "127.0.0.1:8082".parse().unwrap());
         assert_eq!(args.scopes(), [Scope::AllNamespaces]);
         assert!(!args.enable_webhooks);
+        assert_eq!(args.ingress_read_timeout, None);
         assert_eq!(args.webhook_listen, "0.0.0.0:9443".parse().unwrap());
         assert_eq!(args.webhook_cert_dir, PathBuf::from("/tmp/k8s-webhook-server/serving-certs"));
     }
@@ -195,6 +210,9 @@ mod tests {
             (&["--discovery-plaintext", "--discovery-cert-dir", "d"], "cannot be used with"),
             (&["--manifests", "d", "--gateway-service-account", "a/b"], "cannot be used with"),
             (&["--gateway-service-account", "a"], "not a service account as NAMESPACE/NAME"),
+            (&["--ingress-read-timeout", "0s"], "must be above 0"),
+            (&["--ingress-read-timeout", "60"], "write e.g. 60s"),
+            (&["--manifests", "d", "--ingress-read-timeout", "60s"], "cannot be used with"),
             (&["--discovery-listen", "9090"], "invalid value '9090'"),
             (&["--webhook-listen", ":9443"], "invalid value ':9443'"),
             (&["--deny-cidrs", "10.0.0.0/33"], "invalid value '10.0.0.0/33'"),

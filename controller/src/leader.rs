@@ -58,6 +58,7 @@ pub struct Leader {
     reports: Reports,
     /// Published Events, which repetitions are counted in, also over terms.
     recorder: Recorder,
+    ingress_read_timeout: Option<Duration>,
 }
 
 /// The state of one term.
@@ -88,7 +89,13 @@ impl Leader {
     ) -> Self {
         let reporter = Reporter { controller: keys::FIELD_MANAGER.to_owned(), instance: Some(instance) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, scopes, metrics, reports, recorder }
+        Self { client, scopes, metrics, reports, recorder, ingress_read_timeout: None }
+    }
+
+    /// Warns of Agents that may be silent for as long as the ingress waits: its read timeout, where that is known.
+    #[must_use]
+    pub fn behind_ingress(self, read_timeout: Option<Duration>) -> Self {
+        Self { ingress_read_timeout: read_timeout, ..self }
     }
 
     /// Works for one term, at whose end it is dropped, with what is under way: every call may be lost, and the next
@@ -100,7 +107,8 @@ impl Leader {
             self.reports.clone(),
             self.recorder.clone(),
             Arc::clone(&self.metrics),
-        );
+        )
+        .behind_ingress(self.ingress_read_timeout);
         let (events, received) = mpsc::channel(EVENT_CAPACITY);
         let sources = Sources::new(Purpose::Workloads, Arc::clone(&self.metrics));
         let policy = EndpointPolicy { allow_loopback: false, deny: Vec::new() };

@@ -49,6 +49,8 @@ pub(crate) struct Reconciler {
     reports: Reports,
     recorder: Recorder,
     metrics: Arc<Metrics>,
+    /// What the ingress in front cuts silence at.
+    ingress_read_timeout: Option<Duration>,
 }
 
 /// A look that has ended.
@@ -93,7 +95,12 @@ impl Reconciler {
         recorder: Recorder,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { api: Api::new(client, term), reports, recorder, metrics }
+        Self { api: Api::new(client, term), reports, recorder, metrics, ingress_read_timeout: None }
+    }
+
+    /// Warns of Agents that may be silent for as long as the ingress waits.
+    pub(crate) fn behind_ingress(self, read_timeout: Option<Duration>) -> Self {
+        Self { ingress_read_timeout: read_timeout, ..self }
     }
 
     /// Looks at an Agent and all that belongs to it.

@@ -16,8 +16,11 @@ mod invocations;
 mod observed;
 mod pods;
 mod refs;
+pub(crate) mod silence;
 mod text;
 mod verdict;
+
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -60,6 +63,8 @@ pub struct Observation<'a> {
     pub desired: Option<u32>,
     /// What the gateways hold.
     pub programmed: ProgrammedState,
+    /// What the ingress in front cuts silence at; `None`: nobody knows.
+    pub ingress_read_timeout: Option<Duration>,
     /// When a call last ended, and whether that alone is worth a write.
     pub last_invocation: Option<LastInvocation>,
     /// The time now.

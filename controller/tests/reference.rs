@@ -36,14 +36,14 @@ fn the_metrics_are_those_of_the_program() {
     check("metrics.md", "controller", &program::metrics(&exposition));
 }
 
-/// `docs/reference/status.md` explains the Events about what was done.
+/// `docs/reference/status.md` explains the Events that no condition explains.
 #[test]
 fn the_events_are_explained() {
     let page = include_str!("../../docs/reference/status.md");
     let (_, section) = page.split_once("\n## Events\n").expect("the page has the section");
     let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
     let explained: Vec<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
-    assert_eq!(explained, EventReason::DEEDS.map(EventReason::as_str));
+    assert_eq!(explained, EventReason::OWN.map(EventReason::as_str));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::children::Known;
 use super::live::is_newer;
-use crate::status::Wrote;
+use crate::status::events::{AgentEvent, EventReason};
+use crate::status::{Wrote, silence};
 
 /// What is remembered of one Agent.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(crate) struct Memory {
     pub(crate) finalizer_dropped: Option<Instant>,
     /// Whether the last look failed.
     pub(crate) failing: bool,
+    /// The warning about the ingress that was last told: it is not told again where `Accepted` was lost in between.
+    warned: Option<String>,
     /// The newest generation that was met, and when.
     generation: Option<(i64, Instant)>,
 }
@@ -54,6 +57,7 @@ impl Default for Memory {
             wrote: Wrote::Nothing,
             finalizer_dropped: None,
             failing: false,
+            warned: None,
             generation: None,
         }
     }
@@ -70,6 +74,22 @@ impl Memory {
         if self.generation.is_none_or(|(known, _)| known != generation) {
             self.generation = Some((generation, now));
         }
+    }
+
+    /// `events` of the change to `after`, without a warning that was told and still holds.
+    pub(crate) fn not_told_twice(
+        &mut self,
+        after: Option<&AgentStatus>,
+        mut events: Vec<AgentEvent>,
+    ) -> Vec<AgentEvent> {
+        let known = self.warned.clone();
+        events.retain(|event| {
+            event.reason != EventReason::TimeoutReachesIngress || Some(&event.note) != known.as_ref()
+        });
+        if let Some(said) = after.and_then(silence::if_accepted) {
+            self.warned = said.map(str::to_owned);
+        }
+        events
     }
 
     /// How long the generation has been known.
@@ -154,6 +174,29 @@ mod tests {
         assert!(!memory.is_undone(Some(&theirs), &status("Pinned", 1)), "another truth");
         let called = AgentStatus { last_invocation_at: Some(Time(Timestamp::UNIX_EPOCH)), ..ours.clone() };
         assert!(!memory.is_undone(Some(&ours), &called), "only a time is new");
+    }
+
+    #[test]
+    fn a_warning_is_told_once_while_it_holds() {
+        let accepted = |message: &str| {
+            let mut status = status("Accepted", 1);
+            status.conditions[0].type_ = "Accepted".to_owned();
+            status.conditions[0].message = message.to_owned();
+            status
+        };
+        let plain = "The spec is valid and the agent's objects are as it says.";
+        let (warned, plain) = (accepted(&format!("{plain} But so.")), accepted(plain));
+        let mut lost = warned.clone();
+        lost.conditions[0].status = "Unknown".to_owned();
+        let mut memory = Memory::default();
+        let mut told = |before: &AgentStatus, after: &AgentStatus| {
+            memory.not_told_twice(Some(after), crate::status::events::events(Some(before), after, &[])).len()
+        };
+        assert_eq!(told(&plain, &warned), 1);
+        assert_eq!(told(&warned, &lost), 0);
+        assert_eq!(told(&lost, &warned), 0, "it never ceased to hold");
+        assert_eq!(told(&warned, &plain), 0);
+        assert_eq!(told(&plain, &warned), 1, "it did");
     }
 
     #[test]

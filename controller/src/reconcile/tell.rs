@@ -81,6 +81,7 @@ impl Look<'_> {
             pods: &pods,
             desired: self.size,
             programmed,
+            ingress_read_timeout: self.reconciler.ingress_read_timeout,
             last_invocation: self.last_invocation,
             now,
         };
@@ -149,6 +150,7 @@ impl Look<'_> {
             Some(after) => events::events(before, after, &deeds),
             None => events::events(Some(&unchanged), &unchanged, &deeds),
         };
+        let told = self.memory.not_told_twice(after, told);
         if told.is_empty() {
             return;
         }

@@ -236,3 +236,50 @@ async fn nothing_is_sent_once_the_term_is_over() {
     assert!(matches!(refused, Err(CallError::TermOver)), "{refused:?}");
     assert!(!api.may_call() && calls.try_recv().is_err());
 }
+
+/// What was told as Events of that reason.
+fn told(fixture: &mut Fixture, reason: &str) -> Vec<String> {
+    let calls = std::iter::from_fn(|| fixture.calls.try_recv().ok());
+    let events = calls.filter(|call| call.0.starts_with("POST") && call.1["reason"] == reason);
+    events.map(|call| call.1["note"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Nothing but a generation that gateways had time for.
+fn settled() -> Memory {
+    let mut memory = Memory::default().of("u");
+    memory.meet(1, Instant::now().checked_sub(Duration::from_secs(2)).unwrap());
+    memory
+}
+
+#[tokio::test]
+async fn a_timeout_that_reaches_the_ingress_is_told_once_also_by_the_next_leader() {
+    const REASON: &str = "TimeoutReachesIngress";
+    let behind = |seconds| {
+        let mut fixture = Fixture::new(takes_all);
+        fixture.reconciler = fixture.reconciler.behind_ingress(Some(Duration::from_secs(seconds)));
+        fixture
+    };
+    let mut fixture = behind(60);
+    let look = fixture.reconciler.look(family(&json!({})), settled(), None).await;
+    let notes = told(&mut fixture, REASON);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains("spec.timeout is 5m by default") && notes[0].contains("silent for 1m:"),
+        "{notes:?}"
+    );
+
+    // A restart: nothing is remembered, and the status is what the cluster has.
+    let written = look.memory.status.current(None, "1").unwrap().clone();
+    let with_status = || {
+        let mut family = family(&json!({ "resourceVersion": "3" }));
+        let mut agent = Value::clone(&family.agent);
+        agent["status"] = serde_json::to_value(&written).unwrap();
+        family.agent = Arc::new(agent);
+        family
+    };
+    for (ingress, events) in [(60, 0), (90, 1), (301, 0)] {
+        let mut fixture = behind(ingress);
+        fixture.reconciler.look(with_status(), settled(), None).await;
+        assert_eq!(told(&mut fixture, REASON).len(), events, "behind {ingress} s");
+    }
+}

@@ -13,6 +13,7 @@ use krypton_crd::conditions::{
 };
 use kube::runtime::events::{Event, EventType};
 
+use super::silence;
 use super::text::{MAX_MESSAGE, one_line, pods, quote};
 
 /// Something that was done to an Agent or its children.
@@ -53,7 +54,7 @@ pub enum Child {
     Deployment,
 }
 
-/// Why there is an Event: a deed, or a condition whose reason changed. The words of the latter are the conditions'.
+/// Why there is an Event: a deed, a warning, or a condition whose reason changed. The words of the latter are the conditions'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventReason {
     /// See [`Deed::Created`].
@@ -66,6 +67,8 @@ pub enum EventReason {
     TakenOver,
     /// See [`Deed::FinalizerRemoved`].
     FinalizerRemoved,
+    /// The agent may be silent for as long as the ingress waits; see [`silence`].
+    TimeoutReachesIngress,
     /// `Accepted` has another reason.
     Accepted(AcceptedReason),
     /// `ResolvedRefs` has another reason.
@@ -95,7 +98,7 @@ pub struct AgentEvent {
 #[must_use]
 pub fn events(before: Option<&AgentStatus>, after: &AgentStatus, deeds: &[Deed]) -> Vec<AgentEvent> {
     let changes = ConditionType::ALL.iter().filter_map(|kind| of_condition(*kind, before, after));
-    deeds.iter().map(of_deed).chain(changes).collect()
+    deeds.iter().map(of_deed).chain(changes).chain(of_silence(before, after)).collect()
 }
 
 // === deeds ===
@@ -132,6 +135,22 @@ fn list(children: &[Child]) -> String {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => names.concat(),
     }
+}
+
+// === what is said beside a reason ===
+
+fn of_silence(before: Option<&AgentStatus>, after: &AgentStatus) -> Option<AgentEvent> {
+    let note = silence::said(after)?;
+    if before.is_some_and(|before| silence::says(before, note)) {
+        return None;
+    }
+    Some(AgentEvent {
+        warning: true,
+        reason: EventReason::TimeoutReachesIngress,
+        // The other of the two values is a flag, and changes with the process.
+        action: format!("CompareTimeoutsOfGeneration{}", after.observed_generation.unwrap_or_default()),
+        note: one_line(note, MAX_MESSAGE),
+    })
 }
 
 // === conditions ===
@@ -218,9 +237,15 @@ fn refs_are_missing(status: &AgentStatus) -> bool {
 // === impl EventReason ===
 
 impl EventReason {
-    /// Deeds that have a word of their own, as they stand in the reference.
-    pub const DEEDS: [Self; 5] =
-        [Self::Created, Self::Repaired, Self::Scaled, Self::TakenOver, Self::FinalizerRemoved];
+    /// Reasons that are no condition's, as they stand in the reference.
+    pub const OWN: [Self; 6] = [
+        Self::Created,
+        Self::Repaired,
+        Self::Scaled,
+        Self::TakenOver,
+        Self::FinalizerRemoved,
+        Self::TimeoutReachesIngress,
+    ];
 
     /// The word in the Event.
     #[must_use]
@@ -231,6 +256,7 @@ impl EventReason {
             Self::Scaled => "Scaled",
             Self::TakenOver => "TakenOver",
             Self::FinalizerRemoved => "FinalizerRemoved",
+            Self::TimeoutReachesIngress => "TimeoutReachesIngress",
             Self::Accepted(reason) => reason.as_str(),
             Self::ResolvedRefs(reason) => reason.as_str(),
             Self::Programmed(reason) => reason.as_str(),
@@ -239,7 +265,7 @@ impl EventReason {
         }
     }
 
-    /// The status of the condition; `None` for a deed.
+    /// The status of the condition; `None` for what is none.
     fn status(self) -> Option<ConditionStatus> {
         match self {
             Self::Accepted(reason) => Some(reason.status()),

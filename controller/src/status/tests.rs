@@ -82,6 +82,7 @@ fn mk_seen<'a>(spec: &'a AgentSpec, pods: &'a [PodState]) -> Observation<'a> {
         pods,
         desired: Some(1),
         programmed: ProgrammedState::Held,
+        ingress_read_timeout: None,
         last_invocation: None,
         now: at(100),
     }

@@ -17,6 +17,7 @@ use krypton_crd::conditions::{
 
 use super::observed::{DeploymentState, PodState, Run};
 use super::pods::{self, Problem, Scene};
+use super::silence;
 use super::text::{pods as count_of, quote};
 use super::{Acceptance, Observation, ProgrammedState, Wrote, condition_before};
 
@@ -143,8 +144,10 @@ fn accepted(seen: &Observation<'_>) -> Verdict<AcceptedReason> {
     }
     match &seen.acceptance {
         Acceptance::Accepted => {
-            let message = "The spec is valid and the agent's objects are as it says.";
-            (AcceptedReason::Accepted, message.to_owned()).into()
+            let warning = seen.spec.ok().and_then(|spec| silence::warning(spec, seen.ingress_read_timeout));
+            let message = warning
+                .map_or_else(|| silence::ACCEPTED.to_owned(), |said| format!("{} {said}", silence::ACCEPTED));
+            (AcceptedReason::Accepted, message).into()
         }
         Acceptance::Refused { reason, message } => (*reason, message.clone()).into(),
         Acceptance::Unsettled => said_before(seen, ConditionType::Accepted, AcceptedReason::from_word)

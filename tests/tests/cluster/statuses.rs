@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use krypton_crd::Agent;
 use krypton_e2e::cluster::{Namespace, shared};
-use krypton_e2e::programs::Gateway;
+use krypton_e2e::programs::{Controller, Gateway};
 use krypton_e2e::wait::eventually;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -274,6 +275,74 @@ async fn the_last_call_is_told_seldom() {
         .unwrap();
         let second = agents.get("echo").await.unwrap().status.unwrap().last_invocation_at.unwrap();
         assert_eq!(first, second);
+    });
+    test.await.unwrap();
+}
+
+/// The notes of the Agent's Events about its timeout.
+async fn timeout_events(namespace: &Namespace, name: &str) -> Result<Vec<String>> {
+    let events: Api<Event> = namespace.api();
+    let all = events.list(&ListParams::default()).await?;
+    let about = |event: &&Event| {
+        event.reason.as_deref() == Some("TimeoutReachesIngress")
+            && event.regarding.as_ref().is_some_and(|regarding| regarding.name.as_deref() == Some(name))
+    };
+    let ours: Vec<_> = all.iter().filter(about).collect();
+    ensure!(ours.iter().all(|event| event.series.is_none()), "repeated: {ours:?}");
+    ensure!(ours.iter().all(|event| event.type_.as_deref() == Some("Warning")), "{ours:?}");
+    Ok(ours.into_iter().filter_map(|event| event.note.clone()).collect())
+}
+
+async fn timeout_events_become(namespace: &Namespace, name: &str, count: usize) -> Vec<String> {
+    eventually(&format!("{name} has {count} Events about its timeout"), SOON, async || {
+        let notes = timeout_events(namespace, name).await?;
+        ensure!(notes.len() == count, "{notes:?}");
+        Ok(notes)
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_timeout_that_the_ingress_cuts_is_told_once_over_restarts() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        let behind = async |read_timeout: &str| {
+            start_controller(namespace, &["--ingress-read-timeout", read_timeout]).await
+        };
+        let stop = async |mut controller: Controller| {
+            controller.process.terminate();
+            controller.process.ended(SOON).await.unwrap();
+        };
+        let first = behind("5m").await;
+        put(namespace, agent("slow", json!({}))).await.unwrap();
+        put(namespace, agent("quick", json!({ "timeout": "4m59s" }))).await.unwrap();
+        let notes = timeout_events_become(namespace, "slow", 1).await;
+        assert!(notes[0].contains("spec.timeout is 5m by default"), "{notes:?}");
+        assert!(notes[0].contains("silent for 5m:"), "{notes:?}");
+        condition_becomes(namespace, "slow", "Accepted", "True", "Accepted").await;
+        stop(first).await;
+
+        // The next leader looks at both, and knows what was told.
+        let second = behind("5m").await;
+        put(namespace, agent("slow", json!({ "concurrency": 4 }))).await.unwrap();
+        put(namespace, agent("quick", json!({ "timeout": "5m30s" }))).await.unwrap();
+        timeout_events_become(namespace, "quick", 1).await;
+        status_is_current(namespace, "slow").await;
+        timeout_events_become(namespace, "slow", 1).await;
+        put(namespace, agent("slow", json!({ "timeout": "7m" }))).await.unwrap();
+        timeout_events_become(namespace, "slow", 2).await;
+        stop(second).await;
+
+        // Another value of the ingress is told of where it is reached.
+        let third = behind("6m").await;
+        let notes = timeout_events_become(namespace, "slow", 3).await;
+        assert!(notes.iter().any(|note| note.contains("is 7m,") && note.contains("for 6m:")), "{notes:?}");
+        put(namespace, agent("quick", json!({ "timeout": "5m30s", "concurrency": 4 }))).await.unwrap();
+        status_is_current(namespace, "quick").await;
+        timeout_events_become(namespace, "quick", 1).await;
+        stop(third).await;
     });
     test.await.unwrap();
 }

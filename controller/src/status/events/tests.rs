@@ -124,6 +124,35 @@ fn missing_gateways_are_no_event() {
     assert!(told(Some(&none), &mk_status(&NEW)).is_empty());
 }
 
+/// A converged status whose `Accepted` warns of the ingress, in these words.
+fn mk_warned(words: &str) -> AgentStatus {
+    let mut status = mk_status(&CONVERGED);
+    status.conditions[0].status = "True".to_owned();
+    status.conditions[0].message = format!("{} {words}", silence::ACCEPTED).trim_end().to_owned();
+    status
+}
+
+#[test]
+fn a_timeout_that_reaches_the_ingress_is_told_once() {
+    let (plain, warned, other) = (mk_warned(""), mk_warned("But so."), mk_warned("But otherwise."));
+    let event = |words: &str| vec![format!("Warning TimeoutReachesIngress {words}")];
+    assert_eq!(told(Some(&plain), &warned), event("But so."));
+    assert!(told(Some(&warned), &warned).is_empty());
+    assert_eq!(told(Some(&warned), &other), event("But otherwise."));
+    assert!(told(Some(&warned), &plain).is_empty(), "that it is over needs no Event");
+    assert_eq!(told(None, &warned).first(), told(None, &plain).first(), "beside what is told of every Agent");
+    assert_eq!(told(None, &warned).last(), event("But so.").last());
+}
+
+/// Another version may word the rest of the message otherwise.
+#[test]
+fn an_upgrade_does_not_warn_again() {
+    let after = mk_warned("But so.");
+    let mut before = after.clone();
+    before.conditions[0].message = "All is well. But so.".to_owned();
+    assert!(told(Some(&before), &after).is_empty());
+}
+
 #[test]
 fn words_of_others_are_passed_over() {
     let go = mk_status(&[("Available", "Ready"), ("Progressing", "NewReplicaSetAvailable")]);
