@@ -1,0 +1,73 @@
+{{/* What a schema cannot check. Each sentence names the key and the way out; all are said at once. */}}
+{{- define "krypton.validate" -}}
+{{- $problems := concat
+  (include "krypton.problemsOfUpstreamKeys" . | fromYamlArray)
+  (include "krypton.problemsOfGateway" . | fromYamlArray)
+  (include "krypton.problemsOfCertificates" . | fromYamlArray)
+  (include "krypton.problemsOfIngress" . | fromYamlArray) -}}
+{{- if $problems }}{{ fail (printf "\n\n%s\n" (join "\n" $problems)) }}{{ end -}}
+{{- end }}
+
+{{- define "krypton.problemsOfUpstreamKeys" -}}
+{{- if (.Values.postgres | default dict).enabled }}
+- "postgres.enabled: there is no database here: Agents and their status are the only store. Remove the key or set it to false."
+{{- end }}
+{{- if (.Values.controlPlane | default dict).databaseUrl }}
+- "controlPlane.databaseUrl: there is no database here: Agents and their status are the only store. Remove the key."
+{{- end }}
+{{- end }}
+
+{{- define "krypton.problemsOfGateway" -}}
+{{- $gateway := .Values.gateway -}}
+{{- $drain := add (include "krypton.milliseconds" $gateway.drainDelay | int64) (include "krypton.milliseconds" $gateway.drainTimeout | int64) -}}
+{{- $needed := add 5 (div (add $drain 999) 1000) -}}
+{{- if lt (int64 $gateway.terminationGracePeriodSeconds) $needed }}
+- {{ printf "gateway.terminationGracePeriodSeconds: %d is too short for gateway.drainDelay %s and gateway.drainTimeout %s with 5 seconds to spare: calls would be cut. Set it to %d or more, or make the drain shorter." (int64 $gateway.terminationGracePeriodSeconds) $gateway.drainDelay $gateway.drainTimeout $needed | quote }}
+{{- end }}
+{{- with $gateway.autoscaling }}
+{{- if .enabled }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+- {{ printf "gateway.autoscaling.minReplicas: %d is above gateway.autoscaling.maxReplicas %d. Make maxReplicas at least as large." (int .minReplicas) (int .maxReplicas) | quote }}
+{{- end }}
+{{- if not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage .metrics) }}
+- "gateway.autoscaling: it has nothing to scale by. Set targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics."
+{{- end }}
+{{- range $resource, $target := dict "cpu" "targetCPUUtilizationPercentage" "memory" "targetMemoryUtilizationPercentage" }}
+{{- $resources := $gateway.resources | default dict }}
+{{- $asked := or (get ($resources.requests | default dict) $resource) (get ($resources.limits | default dict) $resource) }}
+{{- if and (get $gateway.autoscaling $target) (not $asked) }}
+- {{ printf "gateway.autoscaling.%s: it is a share of gateway.resources.requests.%s, which is not set. Set that, or set this to null." $target $resource | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "krypton.problemsOfCertificates" -}}
+{{- $certificates := .Values.certificates -}}
+{{- if include "krypton.hasCertificate" . }}
+{{- if eq $certificates.source "secret" }}
+{{- if not $certificates.secretName }}
+- {{ printf "certificates.secretName: certificates.source is secret, but which is not said. Name a Secret in namespace %s with tls.crt, tls.key and ca.crt." .Release.Namespace | quote }}
+{{- end }}
+{{- if and .Values.manager.enableWebhooks (not $certificates.caBundle) }}
+- "certificates.caBundle: with certificates.source secret and manager.enableWebhooks the API server must be told which authority signed the certificate. Give its PEM, e.g. by --set-file certificates.caBundle=ca.crt."
+{{- end }}
+{{- end }}
+{{- if and (eq $certificates.source "self-signed") .Values.discovery.plaintext }}
+- "discovery.plaintext: manager.enableWebhooks with certificates.source self-signed makes a certificate, and it protects discovery too. Remove discovery.plaintext, or take certificates.source cert-manager or secret."
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "krypton.problemsOfIngress" -}}
+{{- if and .Values.ingress.enabled (eq .Values.ingress.class "envoy-gateway") }}
+- "ingress.class: Envoy Gateway serves no Ingress. Set ingress.enabled to false and httpRoute.enabled to true, and name your Gateway in httpRoute.parentRefs."
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+- "httpRoute.parentRefs: an HTTPRoute without a Gateway serves nobody. Name it, e.g. --set httpRoute.parentRefs[0].name=my-gateway; kubectl get gateways --all-namespaces lists them."
+{{- end }}
+{{- if and (include "krypton.isFronted" .) (eq (include "krypton.milliseconds" .Values.ingress.readTimeout) "0") }}
+- "ingress.readTimeout: 0 means something else to each ingress. Set it above the timeout of the slowest Agent, e.g. 330s."
+{{- end }}
+{{- end }}

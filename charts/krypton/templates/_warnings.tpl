@@ -1,0 +1,37 @@
+{{/* What works, but hardly as meant: a sentence each. */}}
+{{- define "krypton.warnings" -}}
+{{- $gateway := .Values.gateway }}
+{{- if .Values.discovery.plaintext }}
+- "discovery.plaintext: whoever reaches the controller's port 9090 learns all routes, and whoever answers in its place is believed. Remove it for TLS and tokens."
+{{- end }}
+{{- if and (not $gateway.autoscaling.enabled) (lt (int $gateway.replicas) 2) }}
+- {{ printf "gateway.replicas: with %d, calls fail while a node is drained. Set 2 or more." (int $gateway.replicas) | quote }}
+{{- end }}
+{{- if lt (int .Values.manager.replicas) 2 }}
+- {{ printf "manager.replicas: with %d, nobody wakes or scales agents while it restarts. Set 2." (int .Values.manager.replicas) | quote }}
+{{- end }}
+{{- if and .Values.manager.enableWebhooks (eq .Values.webhooks.failurePolicy "Fail") }}
+- "webhooks.failurePolicy: Fail refuses every change of an Agent while no controller answers. Ignore is safe: the schema still guards."
+{{- end }}
+{{- if and (include "krypton.isFronted" .) (not .Values.trustedProxies) }}
+- "trustedProxies: empty, so agents see the ingress as their client. Set it to the network of your ingress's pods."
+{{- end }}
+{{- if or (has "0.0.0.0/0" .Values.trustedProxies) (has "::/0" .Values.trustedProxies) }}
+- "trustedProxies: everybody is trusted, so a caller can claim to come from anywhere. Name the network of your ingress's pods."
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
+- "podMonitor.enabled: serviceMonitor.enabled is set too, so every metric is read twice. Turn one off."
+{{- end }}
+{{- if and .Values.dashboards.enabled (not (.Files.Glob "files/dashboards/*.json")) }}
+- "dashboards.enabled: this chart was packed without dashboards, so there are none."
+{{- end }}
+{{- if and .Values.ingress.enabled (eq .Values.ingress.class "contour") (gt (include "krypton.milliseconds" .Values.ingress.readTimeout | int64) 300000) }}
+- {{ printf "ingress.readTimeout: Contour cuts silence after 5m whatever an Ingress says. Set timeouts.stream-idle-timeout: %s in its configuration, or ingress.readTimeout to 5m." .Values.ingress.readTimeout | quote }}
+{{- end }}
+{{- if and .Values.ingress.enabled (eq .Values.ingress.class "nginx") }}
+- "ingress.class: nginx of F5 stores a whole upload before the agent sees it. If agents read streams, set location-snippets: \"proxy_request_buffering off;\" in its ConfigMap."
+{{- end }}
+{{- if and .Values.ingress.enabled (eq .Values.ingress.class "traefik") }}
+- "ingress.class: Traefik cuts uploads after 60s unless its entry point says transport.respondingTimeouts.readTimeout=0. Silence of an answer it never cuts."
+{{- end }}
+{{- end }}
