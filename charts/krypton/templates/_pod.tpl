@@ -2,8 +2,10 @@
 {{- define "krypton.podMetadata" -}}
 {{- $context := index . 0 -}}
 {{- $values := index . 2 -}}
+# Not the chart's version: a new one alone restarts nothing.
 labels:
-  {{- include "krypton.labels" (list $context (index . 1) "" dict $values.podLabels) | nindent 2 }}
+  {{- $ours := include "krypton.selectorLabels" . | fromYaml }}
+  {{- toYaml (merge $ours $values.podLabels $context.Values.commonLabels) | nindent 2 }}
 {{- with merge (dict) $values.podAnnotations $context.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

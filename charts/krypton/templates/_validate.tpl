@@ -1,11 +1,40 @@
 {{/* What a schema cannot check. Each sentence names the key and the way out; all are said at once. */}}
 {{- define "krypton.validate" -}}
-{{- $problems := concat
+{{- /* First: the others count with them. */ -}}
+{{- include "krypton.failWith" (include "krypton.problemsOfForms" . | fromYamlArray) -}}
+{{- include "krypton.failWith" (concat
   (include "krypton.problemsOfUpstreamKeys" . | fromYamlArray)
   (include "krypton.problemsOfGateway" . | fromYamlArray)
   (include "krypton.problemsOfCertificates" . | fromYamlArray)
-  (include "krypton.problemsOfIngress" . | fromYamlArray) -}}
-{{- if $problems }}{{ fail (printf "\n\n%s\n" (join "\n" $problems)) }}{{ end -}}
+  (include "krypton.problemsOfIngress" . | fromYamlArray)) -}}
+{{- end }}
+
+{{- define "krypton.failWith" -}}
+{{- with . }}{{ fail (printf "\n\n%s\n" (join "\n" .)) }}{{ end -}}
+{{- end }}
+
+{{- define "krypton.problemsOfForms" -}}
+{{- $durations := dict
+  "gateway.drainDelay" .Values.gateway.drainDelay
+  "gateway.drainTimeout" .Values.gateway.drainTimeout
+  "ingress.readTimeout" .Values.ingress.readTimeout }}
+{{- range $key, $value := $durations }}
+{{- if not (regexMatch "^([0-9]{1,5}(h|m|s|ms)){1,4}$" $value) }}
+- {{ printf "%s: %q is no duration. Write it as 500ms, 5s, 5m or 1m30s." $key $value | quote }}
+{{- end }}
+{{- end }}
+{{- range $key := list "trustedProxies" "denyCIDRs" }}
+{{- range $value := get $.Values $key }}
+{{- if not (regexMatch "^([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)/[0-9]{1,3}$" $value) }}
+- {{ printf "%s: %q is no network. Write an address and the length of its prefix, as 10.0.0.0/8." $key $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.certificates.caBundle }}
+{{- if not (contains "-----BEGIN CERTIFICATE-----" .) }}
+- "certificates.caBundle: it is no PEM. Give the file that begins with -----BEGIN CERTIFICATE-----, not its base64."
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "krypton.problemsOfUpstreamKeys" -}}
