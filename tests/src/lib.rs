@@ -2,7 +2,8 @@
 //!
 //! Owns: a real Kubernetes control plane for tests ([`control_plane`]) and a record of calls to it ([`audit`]), one with a node that runs pods ([`node`]),
 //! addresses that this API accepts as endpoints ([`bridge`]), Krypton's own programs as child processes ([`programs`]),
-//! callers of them ([`client`], [`traffic`]), programs that stand around a cluster ([`tools`]),
+//! callers of them ([`client`], [`traffic`]), programs that stand around a cluster ([`tools`]), Helm with the chart
+//! ([`helm`]),
 //! and the promise that none of it outlives the run ([`state`]). It never touches a cluster, a process or an interface
 //! that it did not make.
 //!
@@ -27,6 +28,7 @@ pub mod client;
 pub mod cluster;
 pub mod control_plane;
 mod etcd;
+pub mod helm;
 pub mod node;
 pub mod process;
 pub mod programs;
