@@ -25,8 +25,9 @@
   "helm.sh/chart" (printf "%s-%s" $context.Chart.Name $context.Chart.Version | replace "+" "_")
   "app.kubernetes.io/version" $context.Chart.AppVersion
   "app.kubernetes.io/managed-by" $context.Release.Service -}}
-{{- $more := ternary (last .) dict (eq (len .) 5) -}}
-{{- toYaml (merge $ours (include "krypton.selectorLabels" . | fromYaml) $more $context.Values.commonLabels) -}}
+{{- $more := dict -}}
+{{- if gt (len .) 4 }}{{ $more = index . 4 | default dict }}{{ end -}}
+{{- toYaml (merge $ours (include "krypton.selectorLabels" . | fromYaml) $more ($context.Values.commonLabels | default dict)) -}}
 {{- end }}
 
 {{/* Those of Krypton in Go: a Deployment's selector cannot change, so this is what lets a release move from there. */}}
@@ -52,8 +53,8 @@ name: {{ index . 2 }}
 labels:
   {{- include "krypton.labels" . | nindent 2 }}
 {{- $more := dict -}}
-{{- if gt (len .) 3 }}{{ $more = index . 3 }}{{ end }}
-{{- with merge (dict) $more (index . 0).Values.commonAnnotations }}
+{{- if gt (len .) 3 }}{{ $more = index . 3 | default dict }}{{ end }}
+{{- with merge (dict) $more ((index . 0).Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

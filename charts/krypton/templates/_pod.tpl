@@ -5,8 +5,8 @@
 # Not the chart's version: a new one alone restarts nothing.
 labels:
   {{- $ours := include "krypton.selectorLabels" . | fromYaml }}
-  {{- toYaml (merge $ours $values.podLabels $context.Values.commonLabels) | nindent 2 }}
-{{- with merge (dict) $values.podAnnotations $context.Values.commonAnnotations }}
+  {{- toYaml (merge $ours ($values.podLabels | default dict) ($context.Values.commonLabels | default dict)) | nindent 2 }}
+{{- with merge (dict) ($values.podAnnotations | default dict) ($context.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -16,7 +16,8 @@
 {{- if and (include "krypton.isFronted" .) (not .Values.trustedProxies) }}
 - "trustedProxies: empty, so agents see the ingress as their client. Set it to the network of your ingress's pods."
 {{- end }}
-{{- if or (has "0.0.0.0/0" .Values.trustedProxies) (has "::/0" .Values.trustedProxies) }}
+{{- $trusted := .Values.trustedProxies | default list }}
+{{- if or (has "0.0.0.0/0" $trusted) (has "::/0" $trusted) }}
 - "trustedProxies: everybody is trusted, so a caller can claim to come from anywhere. Name the network of your ingress's pods."
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
