@@ -81,7 +81,7 @@ readinessProbe:
     port: metrics
   periodSeconds: 2
   timeoutSeconds: 2
-  failureThreshold: 2
+  failureThreshold: 3
 livenessProbe:
   httpGet:
     path: /healthz

@@ -23,15 +23,54 @@ fn file(name: &str) -> PathBuf {
     PathBuf::from(FOLDER).join(format!("{name}.yaml"))
 }
 
-/// All documents of the base; of another case those that are not the same there.
+/// All documents of the base; of another case what is not the same there. Comments, so that it is YAML still: `#-` is a
+/// line of the base, `#+` one that is there instead.
 fn shown(documents: &Documents, base: &Documents) -> String {
     let mut text = String::new();
     for id in base.keys().filter(|id| !documents.contains_key(*id)) {
         writeln!(text, "# not there: {id}").unwrap();
     }
-    for (id, document) in documents {
-        if id != DEFINITION && base.get(id) != Some(document) {
-            write!(text, "---\n{}\n", document.text).unwrap();
+    for (id, document) in documents.iter().filter(|(id, _)| *id != DEFINITION) {
+        match base.get(id) {
+            None => write!(text, "---\n{}\n", document.text).unwrap(),
+            Some(before) if before == document => {}
+            Some(before) => write!(text, "---\n# {id}\n{}", changes(&before.text, &document.text)).unwrap(),
+        }
+    }
+    text
+}
+
+/// The lines that are only in one of them, with the one before each group, by the longest common subsequence.
+fn changes(old: &str, new: &str) -> String {
+    let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
+    // Of the ends of both from there.
+    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
+    for (i, before) in old.iter().enumerate().rev() {
+        for (j, after) in new.iter().enumerate().rev() {
+            common[i][j] = if before == after {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut text, mut context) = (0, 0, String::new(), None);
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            context = Some(old[i]);
+            (i, j) = (i + 1, j + 1);
+            continue;
+        }
+        if let Some(line) = context.take() {
+            writeln!(text, "#  {line}").unwrap();
+        }
+        let removed = j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]);
+        if removed {
+            writeln!(text, "#- {}", old[i]).unwrap();
+            i += 1;
+        } else {
+            writeln!(text, "#+ {}", new[j]).unwrap();
+            j += 1;
         }
     }
     text
