@@ -19,10 +19,11 @@ fn args<'a>(documents: &'a Documents, component: &str) -> Vec<&'a str> {
     args.iter().map(|arg| arg.as_str().unwrap()).collect()
 }
 
-/// Where the value of a variable comes from; `None` where there is no such variable.
-fn source<'a>(documents: &'a Documents, component: &str, variable: &str) -> Option<&'a Value> {
+/// Where the value of a variable comes from; null where there is no such variable.
+fn source<'a>(documents: &'a Documents, component: &str, variable: &str) -> &'a Value {
     let env = container(documents, component)["env"].as_array().unwrap();
-    env.iter().find(|entry| entry["name"] == variable).map(|entry| &entry["valueFrom"])
+    let entry = env.iter().find(|entry| entry["name"] == variable);
+    entry.map_or(&Value::Null, |entry| &entry["valueFrom"])
 }
 
 #[tokio::test]
@@ -78,9 +79,9 @@ async fn a_gateway_sees_the_authority_alone_and_no_token_for_the_api_server() {
 async fn threads_follow_the_cpu_limit_where_there_is_one() {
     let documents = render(KRYPTON, "gateway: {resources: {limits: {cpu: 1500m}}}").await;
     let limit = json!({ "resourceFieldRef": { "resource": "limits.cpu", "divisor": "1" } });
-    assert_eq!(source(&documents, "gateway", "KRYPTON_THREADS"), Some(&limit));
+    assert_eq!(source(&documents, "gateway", "KRYPTON_THREADS"), &limit);
     let documents = render(KRYPTON, "gateway: {resources: {limits: {cpu: null}}}").await;
-    assert_eq!(source(&documents, "gateway", "KRYPTON_THREADS"), None);
+    assert_eq!(source(&documents, "gateway", "KRYPTON_THREADS"), &Value::Null);
 }
 
 #[tokio::test]
