@@ -22,6 +22,11 @@ impl Document {
         self.object["kind"].as_str().unwrap()
     }
 
+    /// API group of its kind; empty for the oldest kinds.
+    pub(crate) fn group(&self) -> &str {
+        self.object["apiVersion"].as_str().unwrap().split_once('/').map_or("", |(group, _)| group)
+    }
+
     fn id(&self) -> String {
         let metadata = &self.object["metadata"];
         let name = metadata["name"].as_str().unwrap();
