@@ -26,8 +26,8 @@
 {{- if and .Values.dashboards.enabled (not (.Files.Glob "files/dashboards/*.json")) }}
 - "dashboards.enabled: this chart was packed without dashboards, so there are none."
 {{- end }}
-{{- if and .Values.ingress.enabled (eq .Values.ingress.class "contour") (gt (include "krypton.milliseconds" .Values.ingress.readTimeout | int64) 300000) }}
-- {{ printf "ingress.readTimeout: Contour cuts silence after 5m whatever an Ingress says. Set timeouts.stream-idle-timeout: %s in its configuration, or ingress.readTimeout to 5m." .Values.ingress.readTimeout | quote }}
+{{- if and (include "krypton.isFronted" .) (eq .Values.ingress.class "contour") (gt (include "krypton.milliseconds" .Values.ingress.readTimeout | int64) 300000) }}
+- {{ printf "ingress.readTimeout: Contour cuts silence after 5m whatever an Ingress or a route says. Set timeouts.stream-idle-timeout: %s in its configuration, or ingress.readTimeout to 5m." .Values.ingress.readTimeout | quote }}
 {{- end }}
 {{- if and .Values.ingress.enabled (eq .Values.ingress.class "nginx") }}
 - "ingress.class: nginx of F5 stores a whole upload before the agent sees it. If agents read streams, set location-snippets: \"proxy_request_buffering off;\" in its ConfigMap."

@@ -1,20 +1,23 @@
 //! Each case's documents, as they were when a person last looked at them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use krypton_crd::crd::agent_crd;
+use krypton_e2e::helm::CHART;
+use serde_json::Value;
 
 use crate::cases::{CASES, Case};
 use crate::documents::{Documents, object, render};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chart/golden");
 
-/// It is compared with the code instead of with a copy of it.
+/// Compared with where it comes from instead of with a copy of that, as the dashboards are.
 const DEFINITION: &str = "CustomResourceDefinition agents.krypton.ai";
+const DASHBOARDS: &str = "/krypton-dashboards";
 
 /// The case that the others are compared with.
 const BASE: &str = "defaults";
@@ -30,7 +33,8 @@ fn shown(documents: &Documents, base: &Documents) -> String {
     for id in base.keys().filter(|id| !documents.contains_key(*id)) {
         writeln!(text, "# not there: {id}").unwrap();
     }
-    for (id, document) in documents.iter().filter(|(id, _)| *id != DEFINITION) {
+    let copies = |id: &str| id == DEFINITION || id.ends_with(DASHBOARDS);
+    for (id, document) in documents.iter().filter(|(id, _)| !copies(id)) {
         match base.get(id) {
             None => write!(text, "---\n{}\n", document.text).unwrap(),
             Some(before) if before == document => {}
@@ -113,4 +117,24 @@ async fn the_definition_is_that_of_the_code_and_stays() {
     assert_eq!(shipped["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
     let shipped: CustomResourceDefinition = serde_json::from_value(shipped.clone()).unwrap();
     assert_eq!(shipped.spec, agent_crd().spec);
+}
+
+#[tokio::test]
+async fn the_dashboards_are_the_files() {
+    let files = fs::read_dir(format!("{CHART}/files/dashboards")).into_iter().flatten();
+    let files: BTreeMap<String, Value> = files
+        .map(|file| {
+            let file = file.unwrap();
+            (file.file_name().into_string().unwrap(), fs::read_to_string(file.path()).unwrap().into())
+        })
+        .collect();
+    let documents = render(CASES[0].release, "dashboards: {enabled: true, namespace: monitoring}").await;
+    let id = format!("ConfigMap monitoring{DASHBOARDS}");
+    if files.is_empty() {
+        assert!(!documents.contains_key(&id));
+        return;
+    }
+    let dashboards = object(&documents, &id);
+    assert_eq!(dashboards["data"], serde_json::to_value(files).unwrap());
+    assert_eq!(dashboards["metadata"]["labels"]["grafana_dashboard"], "1");
 }
