@@ -18,6 +18,7 @@ use crate::cluster::{Cluster, KUBECTL_ENV, TESTBED_ENV, TESTBED_NODE_ENV};
 use crate::control_plane::{ControlPlane, KUBECONFIG};
 use crate::node::Node;
 use crate::process::{Lifetime, Program, Running};
+use crate::prometheus::Prometheus;
 use crate::state::{self, RunDir};
 use crate::tools::{self, ENVOY, HELM, Tool};
 
@@ -85,6 +86,8 @@ enum Tier {
     Node,
     /// Needs nothing of the others.
     Front,
+    /// Needs nothing of the others.
+    Metrics,
 }
 
 /// What a command stands on; dropping it ends all of it.
@@ -271,6 +274,10 @@ async fn can(tier: Tier) -> Result<ExitCode> {
     }
     let setpriv = std::process::Command::new("setpriv").arg("--version").stdout(Stdio::null()).status();
     ensure!(setpriv.is_ok_and(|status| status.success()), "setpriv is not there: install util-linux");
+    if tier == Tier::Metrics {
+        Prometheus::can_start()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     Kubernetes::can_prepare()?;
     HELM.can_prepare()?;
     if tier >= Tier::Bridge {

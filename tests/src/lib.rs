@@ -2,8 +2,8 @@
 //!
 //! Owns: a real Kubernetes control plane for tests ([`control_plane`]) and a record of calls to it ([`audit`]), one with a node that runs pods ([`node`]),
 //! addresses that this API accepts as endpoints ([`bridge`]), Krypton's own programs as child processes ([`programs`]),
-//! callers of them ([`client`], [`traffic`]), programs that stand around a cluster ([`tools`]), Helm with the chart
-//! ([`helm`]),
+//! callers of them ([`client`], [`traffic`]), a Prometheus that scrapes them ([`prometheus`]), programs that stand
+//! around a cluster ([`tools`]), Helm with the chart ([`helm`]),
 //! and the promise that none of it outlives the run ([`state`]). It never touches a cluster, a process or an interface
 //! that it did not make.
 //!
@@ -32,6 +32,7 @@ pub mod helm;
 pub mod node;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod state;
 pub mod tools;
 pub mod traffic;

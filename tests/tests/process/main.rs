@@ -9,6 +9,8 @@ mod command_line;
 #[cfg(test)]
 mod controllers;
 #[cfg(test)]
+mod dashboard;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod garbage;
@@ -16,6 +18,9 @@ mod garbage;
 mod manifests;
 #[cfg(test)]
 mod observed;
+#[cfg(feature = "metrics")]
+#[cfg(test)]
+mod queries;
 #[cfg(test)]
 mod rollouts;
 #[cfg(test)]
