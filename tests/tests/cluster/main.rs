@@ -19,6 +19,8 @@ mod at_scale;
 mod conditions;
 #[cfg(test)]
 mod crd;
+#[cfg(test)]
+mod docs;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
 mod endpoints;
