@@ -1,4 +1,5 @@
-//! Every manifest of the documentation is one that a real API server takes.
+//! Every manifest of the documentation is one that a real API server takes, every file of values one that the chart
+//! takes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use krypton_e2e::cluster::{Cluster, Namespace, shared};
+use krypton_e2e::helm::{Helm, Release};
 use krypton_e2e::tools::CONTOUR;
 use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, ValidationDirective};
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Api, ResourceExt};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -23,17 +25,17 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// A fenced block of YAML.
 #[derive(Debug)]
-pub(crate) struct Block {
+struct Block {
     /// Page and line, for a person.
     place: String,
-    pub(crate) text: String,
+    text: String,
 }
 
 // === impl Block ===
 
 impl Block {
     /// Whether it is a file of values for the chart.
-    pub(crate) fn is_values(&self) -> bool {
+    fn is_values(&self) -> bool {
         self.text.starts_with("# values.yaml\n")
     }
 
@@ -58,7 +60,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 /// All blocks of YAML of all pages.
-pub(crate) fn blocks() -> Vec<Block> {
+fn blocks() -> Vec<Block> {
     pages().iter().flat_map(|page| blocks_of(page)).collect()
 }
 
@@ -173,4 +175,63 @@ async fn a_manifest_with_a_wrong_field_is_found() {
         assert!(error.to_string().contains("spec"), "{error:#}");
     });
     test.await.unwrap();
+}
+
+/// What the chart makes of those values in the release that the pages speak of.
+async fn render(values: &str) -> Result<Vec<Value>> {
+    let release = Release { name: "krypton", namespace: "krypton-system" };
+    let text = Helm::offline()?.template(release, values).await?;
+    Ok(serde_saphyr::from_multiple(&text)?)
+}
+
+#[tokio::test]
+async fn every_file_of_values_in_the_documentation_renders() {
+    let files: Vec<_> = blocks().into_iter().filter(Block::is_values).collect();
+    assert!(files.len() > 8, "{} were found", files.len());
+    for Block { place, text } in files {
+        render(&text).await.unwrap_or_else(|error| panic!("{place}: {error:#}"));
+    }
+}
+
+/// The value of `ingress.class` for an Ingress with such annotations.
+fn class_of(annotations: &Map<String, Value>) -> &'static str {
+    let classes = [
+        ("nginx.ingress.kubernetes.io/", "ingress-nginx"),
+        ("nginx.org/", "nginx"),
+        ("haproxy.org/", "haproxy"),
+        ("projectcontour.io/", "contour"),
+    ];
+    let is_used = |prefix: &str| annotations.keys().any(|key| key.starts_with(prefix));
+    classes.into_iter().find(|(prefix, _)| is_used(prefix)).map_or("traefik", |(_, class)| class)
+}
+
+/// Whoever copies from the page and whoever uses the chart must get the same.
+#[tokio::test]
+async fn every_ingress_of_the_documentation_is_that_of_the_chart() {
+    let documents = blocks().into_iter().flat_map(|block| block.documents());
+    let mut classes = BTreeSet::new();
+    for page in documents.filter(|document| document["kind"] == "Ingress") {
+        let annotations = page["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        let class = class_of(&annotations);
+        // The page has the guide's own Ingress too.
+        let read_timeout = if annotations.values().any(|value| value == "300") { "300s" } else { "330s" };
+        let values = format!(
+            "ingress: {{ enabled: true, class: {class}, host: agents.example.com, readTimeout: {read_timeout} }}"
+        );
+        let rendered = render(&values).await.unwrap();
+        let chart = rendered.iter().find(|document| document["kind"] == "Ingress").unwrap();
+        for (key, value) in &annotations {
+            assert_eq!(&chart["metadata"]["annotations"][key], value, "{key} of {class}");
+        }
+        assert_eq!(chart["metadata"]["name"], page["metadata"]["name"], "{class}");
+        assert_eq!(chart["spec"]["ingressClassName"], page["spec"]["ingressClassName"], "{class}");
+        for path in page["spec"]["rules"][0]["http"]["paths"].as_array().unwrap() {
+            let paths = chart["spec"]["rules"][0]["http"]["paths"].as_array().unwrap();
+            let same = paths.iter().find(|other| other["path"] == path["path"]).unwrap();
+            assert_eq!(same["pathType"], path["pathType"], "{class}");
+            assert_eq!(same["backend"]["service"]["name"], path["backend"]["service"]["name"], "{class}");
+        }
+        classes.insert(class);
+    }
+    assert_eq!(classes, BTreeSet::from(["contour", "haproxy", "ingress-nginx", "nginx", "traefik"]));
 }
