@@ -19,6 +19,7 @@
 //! Errors are `anyhow` throughout: their only reader is the person in front of a failed run.
 
 pub mod audit;
+pub mod authority;
 pub mod binaries;
 pub mod bridge;
 mod build;

@@ -58,8 +58,15 @@ impl Gateway {
     /// # Errors
     /// When it does not come to listen; with the end of its log.
     pub async fn start(discovery: SocketAddr, args: &[&str]) -> Result<Self> {
-        let discovery = format!("http://{discovery}");
-        let program = krypton("krypton-gateway")?.args(["--discovery", &discovery]);
+        Self::start_on(&format!("http://{discovery}"), args).await
+    }
+
+    /// The same, with the URL that its controller is known by.
+    ///
+    /// # Errors
+    /// When it does not come to listen; with the end of its log.
+    pub async fn start_on(discovery: &str, args: &[&str]) -> Result<Self> {
+        let program = krypton("krypton-gateway")?.args(["--discovery", discovery]);
         let program = program.args(any_unless_given(["--listen", "--admin-listen"], args)).args(args);
         let mut process = program.start(RunDir::of_this_process()?)?;
         let admin = listening(&mut process, "admin=").await?;

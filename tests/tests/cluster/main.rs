@@ -4,6 +4,9 @@
 
 #[cfg(feature = "bridge")]
 #[cfg(test)]
+mod access;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
 mod agents;
 #[cfg(feature = "bridge")]
 #[cfg(test)]

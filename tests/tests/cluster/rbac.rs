@@ -18,6 +18,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::access::{AUDIENCE, GATEWAY, Token, account};
 use crate::objects::{agent, put};
 use crate::statuses::{condition_becomes, status_is_current};
 use crate::support::{SOON, is_ready, metric_becomes};
@@ -34,6 +35,7 @@ type Right = (String, String, String);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Rights {
     watched_namespaces: Vec<PolicyRule>,
+    cluster: Vec<PolicyRule>,
     own_namespace: Vec<PolicyRule>,
 }
 
@@ -59,6 +61,7 @@ impl Rights {
         let lease = json!({ "name": "lease", "namespace": own.name() });
         let agents = json!({ "name": "agents", "namespace": watched.name() });
         let mut objects = Vec::from(role("Role", &lease, &self.own_namespace));
+        objects.extend(role("ClusterRole", &json!({ "name": "reviews" }), &self.cluster));
         objects.extend(match reach {
             Reach::Cluster => role("ClusterRole", &json!({ "name": "agents" }), &self.watched_namespaces),
             Reach::Namespace => role("Role", &agents, &self.watched_namespaces),
@@ -69,7 +72,7 @@ impl Rights {
 
     /// Each right on its own.
     fn all(&self) -> BTreeSet<Right> {
-        let rules = self.watched_namespaces.iter().chain(&self.own_namespace);
+        let rules = self.watched_namespaces.iter().chain(&self.cluster).chain(&self.own_namespace);
         let rights = rules.flat_map(|rule| {
             let groups = rule.api_groups.iter().flatten();
             groups.flat_map(move |group| {
@@ -84,7 +87,7 @@ impl Rights {
 
     /// Without the rules on that resource.
     fn without(mut self, resource: &str) -> Self {
-        for rules in [&mut self.watched_namespaces, &mut self.own_namespace] {
+        for rules in [&mut self.watched_namespaces, &mut self.cluster, &mut self.own_namespace] {
             rules.retain(|rule| !rule.resources.iter().flatten().any(|named| named == resource));
         }
         self
@@ -116,7 +119,9 @@ struct Place<'a> {
 
 impl Place<'_> {
     async fn start_controller(&self, identity: &str) -> Controller {
+        let gateways = account(self.own, GATEWAY);
         let mut args = vec!["--identity", identity, "--lease-namespace", self.own.name()];
+        args.extend(["--gateway-service-account", &gateways]);
         if self.reach == Reach::Namespace {
             args.extend(["--namespace", self.watched.name()]);
         }
@@ -128,7 +133,10 @@ impl Place<'_> {
         let namespace = self.watched;
         self.leave_objects_of_others().await;
         let first = self.start_controller("first").await;
-        let gateway = Gateway::start(first.discovery, &[]).await.unwrap();
+        // On loopback a token goes without TLS.
+        let token = Token::of(self.own, GATEWAY, &[AUDIENCE]).await;
+        let flags = token.flags();
+        let gateway = Gateway::start(first.discovery, &flags.each_ref().map(String::as_str)).await.unwrap();
         is_ready(&gateway).await;
         is_taken_over(namespace).await;
         for name in ["account", "service", "deployment"] {

@@ -27,3 +27,5 @@ mod rollouts;
 mod snapshot_file;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
