@@ -78,9 +78,12 @@ mod tests {
 
     use super::*;
 
+    fn parsed(args: &[&str]) -> Args {
+        Args::try_parse_from(std::iter::once(&"krypton-controller").chain(args)).unwrap()
+    }
+
     fn checked(args: &[&str]) -> Result<(), SecurityError> {
-        let args = std::iter::once(&"krypton-controller").chain(args);
-        check(&Args::try_parse_from(args).unwrap())
+        check(&parsed(args))
     }
 
     #[test]

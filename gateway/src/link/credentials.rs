@@ -207,9 +207,9 @@ fn bearer(token: &[u8]) -> Option<MetadataValue<Ascii>> {
 mod tests {
     use super::*;
 
-    fn credentials(url: &str, ca: bool, token: bool) -> Result<Credentials, CredentialsError> {
+    fn credentials(url: &Uri, ca: bool, token: bool) -> Result<Credentials, CredentialsError> {
         let file = |name: &str, is_set: bool| is_set.then(|| PathBuf::from(name));
-        Credentials::new(&url.parse().unwrap(), file("ca", ca), file("token", token))
+        Credentials::new(url, file("ca", ca), file("token", token))
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
             ("http://10.0.0.1:9090", false, true, "--discovery-token-file needs"),
             ("https://a_b..c:9090", true, true, "--discovery: "),
         ] {
-            let error = credentials(url, ca, token).unwrap_err().to_string();
+            let error = credentials(&url.parse().unwrap(), ca, token).unwrap_err().to_string();
             assert!(error.starts_with(flag), "{url}: {error}");
         }
     }
@@ -237,7 +237,7 @@ mod tests {
             ("https://10.0.0.1:9090", true, true),
             ("https://[fd00::1]:9090", true, true),
         ] {
-            credentials(url, ca, token).unwrap();
+            credentials(&url.parse().unwrap(), ca, token).unwrap();
         }
     }
 

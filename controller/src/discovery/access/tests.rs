@@ -33,9 +33,9 @@ fn mk_access(
     (Access::patient(&[account], Client::new(service, "default"), 2, Duration::from_millis(200)), asked)
 }
 
-fn reviewed(status: &Value) -> Option<(StatusCode, Value)> {
+fn reviewed(status: &Value) -> (StatusCode, Value) {
     let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {}, "status": status });
-    Some((StatusCode::CREATED, review))
+    (StatusCode::CREATED, review)
 }
 
 fn good() -> Value {
@@ -57,7 +57,7 @@ async fn check(access: &Access, token: &str) -> Result<(), Status> {
 async fn who_is_known_is_asked_about_once() {
     let (access, asked) = mk_access(|review| {
         assert_eq!(review["spec"]["token"], "t");
-        reviewed(&good())
+        Some(reviewed(&good()))
     });
     check(&access, "t").await.unwrap();
     check(&access, "t").await.unwrap();
@@ -71,7 +71,7 @@ async fn nobody_is_asked_where_everybody_may() {
 
 #[tokio::test]
 async fn no_token_is_refused_without_a_question() {
-    let (access, asked) = mk_access(|_| reviewed(&good()));
+    let (access, asked) = mk_access(|_| Some(reviewed(&good())));
     let status = check(&access, "").await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(status.message().contains("--discovery-token-file"), "{status}");
@@ -97,7 +97,7 @@ async fn every_other_answer_is_a_refusal() {
         (other("user", json!({})), Code::PermissionDenied),
     ] {
         let said = status.clone();
-        let (access, asked) = mk_access(move |_| reviewed(&said));
+        let (access, asked) = mk_access(move |_| Some(reviewed(&said)));
         for _ in 0..2 {
             let refused = check(&access, "secret").await.unwrap_err();
             assert_eq!(refused.code(), code, "{status}");
