@@ -30,8 +30,9 @@ pub(crate) struct Memory {
     pub(crate) finalizer_dropped: Option<Instant>,
     /// Whether the last look failed.
     pub(crate) failing: bool,
-    /// The warning about the ingress that was last told: it is not told again where `Accepted` was lost in between.
-    warned: Option<String>,
+    /// The warning about the ingress that holds and was told; empty: none. Kept while `Accepted` is lost, so that it is
+    /// not told again after.
+    warned: String,
     /// The newest generation that was met, and when.
     generation: Option<(i64, Instant)>,
 }
@@ -57,7 +58,7 @@ impl Default for Memory {
             wrote: Wrote::Nothing,
             finalizer_dropped: None,
             failing: false,
-            warned: None,
+            warned: String::new(),
             generation: None,
         }
     }
@@ -82,12 +83,12 @@ impl Memory {
         after: Option<&AgentStatus>,
         mut events: Vec<AgentEvent>,
     ) -> Vec<AgentEvent> {
-        let known = self.warned.clone();
-        events.retain(|event| {
-            event.reason != EventReason::TimeoutReachesIngress || Some(&event.note) != known.as_ref()
-        });
-        if let Some(said) = after.and_then(silence::if_accepted) {
-            self.warned = said.map(str::to_owned);
+        events
+            .retain(|event| event.reason != EventReason::TimeoutReachesIngress || event.note != self.warned);
+        if let Some(said) = after.and_then(silence::behind_accepted)
+            && said != self.warned
+        {
+            said.clone_into(&mut self.warned);
         }
         events
     }

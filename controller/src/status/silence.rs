@@ -38,13 +38,12 @@ fn written(duration: Duration) -> String {
 
 /// That sentence, where `status` says it.
 pub(super) fn said(status: &AgentStatus) -> Option<&str> {
-    if_accepted(status)?
+    behind_accepted(status).filter(|rest| !rest.is_empty())
 }
 
-/// The same, and `None` where `Accepted` is not True, so that it could not be said.
-pub(crate) fn if_accepted(status: &AgentStatus) -> Option<Option<&str>> {
-    let rest = accepted(status)?.strip_prefix(ACCEPTED)?.trim_start();
-    Some((!rest.is_empty()).then_some(rest))
+/// The same, empty where there is nothing to warn of; `None` where `Accepted` is not True, so that it cannot be said.
+pub(crate) fn behind_accepted(status: &AgentStatus) -> Option<&str> {
+    Some(accepted(status)?.strip_prefix(ACCEPTED)?.trim_start())
 }
 
 /// Whether `status` says `warning`, however it spells the rest.
