@@ -14,6 +14,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::build::{self, GoBuild};
 
+use crate::tools::COREDNS;
+
 /// Must be the version that `kubernetes/go.mod` requires; it is also what the programs say of themselves.
 pub const KUBERNETES_VERSION: &str = "1.36.3";
 
@@ -75,6 +77,8 @@ pub struct NodePrograms {
     pub proxy: PathBuf,
     /// Gives pods to nodes.
     pub scheduler: PathBuf,
+    /// Tells pods where Services are.
+    pub dns: PathBuf,
 }
 
 // === impl Kubernetes ===
@@ -133,7 +137,12 @@ impl NodePrograms {
     /// # Errors
     /// Names the first one that is missing.
     pub fn find() -> Result<Self> {
-        Ok(Self { kubelet: existing(&KUBELET)?, proxy: existing(&PROXY)?, scheduler: existing(&SCHEDULER)? })
+        Ok(Self {
+            kubelet: existing(&KUBELET)?,
+            proxy: existing(&PROXY)?,
+            scheduler: existing(&SCHEDULER)?,
+            dns: COREDNS.find()?,
+        })
     }
 
     /// As [`Kubernetes::prepare`].
@@ -142,6 +151,7 @@ impl NodePrograms {
     /// When Go is missing or the build fails.
     pub async fn prepare() -> Result<Self> {
         build_missing(&NODE_RECIPES).await?;
+        COREDNS.prepare().await?;
         Self::find()
     }
 

@@ -212,7 +212,10 @@ impl Setup {
     ) -> Result<Self> {
         let port = ReservedPort::new(network.map_or(Ipv4Addr::LOCALHOST, Network::host))?;
         let address = port.address.ip().to_string();
-        let names = [&address, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        let service = network.map(|network| network.api().to_string());
+        let mut names =
+            vec![&*address, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        names.extend(service.as_deref());
         let credentials = Credentials::create(folder, &names)?;
         // Every user of the machine reaches the port, so the token must not be guessed.
         let token = certificates::token()?;
@@ -247,6 +250,8 @@ impl Setup {
     async fn start_apiserver(&self, etcd: &Etcd) -> Result<Running> {
         let credentials = &self.credentials;
         let services = self.network.map_or_else(|| SERVICE_RANGE.to_owned(), Network::services);
+        // Pods find it by its Service. Without pods it listens at loopback, which no Service may lead to.
+        let reconciler = if self.network.is_some() { "lease" } else { "none" };
         let args = [
             format!("--etcd-servers={}", etcd.url()),
             format!("--bind-address={}", self.port.address.ip()),
@@ -254,7 +259,7 @@ impl Setup {
             "--permit-port-sharing".to_owned(),
             // Without this it looks for the address of a default route, which a machine without network lacks.
             format!("--advertise-address={}", self.port.address.ip()),
-            "--endpoint-reconciler-type=none".to_owned(),
+            format!("--endpoint-reconciler-type={reconciler}"),
             format!("--tls-cert-file={}", credentials.certificate.display()),
             format!("--tls-private-key-file={}", credentials.key.display()),
             format!("--service-account-key-file={}", credentials.token_public_key.display()),

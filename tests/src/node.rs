@@ -1,27 +1,32 @@
 //! A node that runs real pods: containerd, kubelet, kube-proxy and kube-scheduler, with a control plane of their own.
 //!
 //! Owns: their flags, the order in which they start, and their end. The node is a machine of its own ([`machine`]), so
-//! that it touches nothing of this one and goes as a whole. Never pulls an image: pods run those of [`images`].
+//! that it touches nothing of this one and goes as a whole. Never pulls an image: pods run those of [`images`] and, where
+//! asked for, of [`krypton`].
 //!
 //! Flow: the machine; then at the same time the control plane, which listens at this machine's end of the cable, and
-//! containerd with the images; then kubelet, kube-proxy and kube-scheduler, until the node is ready.
+//! containerd with the images; then CoreDNS, kubelet, kube-proxy and kube-scheduler, until the node is ready.
 //!
-//! Pods and ClusterIPs are reached from this machine as from a node of the cluster. There is no DNS.
+//! Pods and ClusterIPs are reached from this machine as from a node of the cluster. Pods find Services by name and the
+//! API server as in any cluster; no name outside of the cluster exists for them.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1 as core;
 use kube::Api;
+use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::binaries::{Kubernetes, NodePrograms};
 use crate::certificates::{CA, write};
+use crate::client;
 use crate::cluster::Cluster;
 use crate::control_plane::{ControlPlane, KUBECONFIG};
 use crate::node::config::{NODE, Paths};
@@ -33,6 +38,7 @@ use crate::state::RunDir;
 pub(crate) mod cgroup;
 pub mod config;
 pub mod images;
+pub mod krypton;
 mod machine;
 pub(crate) mod network;
 
@@ -40,8 +46,13 @@ pub(crate) mod network;
 const START_DEADLINE: Duration = Duration::from_mins(2);
 
 /// What Debian's packages bring beside the Kubernetes programs, and what they are called.
-const TOOLS: [(&str, &str); 4] =
-    [("containerd", "containerd"), ("ctr", "containerd"), ("runc", "runc"), ("iptables", "iptables")];
+const TOOLS: [(&str, &str); 5] = [
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("runc", "runc"),
+    ("iptables", "iptables"),
+    ("buildah", "buildah"),
+];
 
 /// Where the CNI plugins may be: Debian's place, upstream's, Fedora's.
 const PLUGINS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
@@ -53,10 +64,15 @@ pub struct Node {
     // The order is the order in which they end.
     kubelet: Running,
     proxy: Running,
+    dns: Running,
     containerd: Running,
     machine: Machine,
     scheduler: Running,
     control_plane: ControlPlane,
+    /// containerd's.
+    socket: PathBuf,
+    /// `None` when the folder is somebody else's to delete.
+    folder: Option<TempDir>,
 }
 
 /// What a start needs.
@@ -71,6 +87,18 @@ struct Setup<'a> {
 // === impl Node ===
 
 impl Node {
+    /// One of the caller's own, ended when dropped: for a test that needs an empty cluster.
+    ///
+    /// # Errors
+    /// As [`Node::start_in`].
+    pub async fn start() -> Result<Self> {
+        let run = RunDir::of_this_process()?;
+        let folder = tempfile::Builder::new().prefix("n-").tempdir_in(run.path())?;
+        let programs = (Kubernetes::find()?, NodePrograms::find()?);
+        let node = Box::pin(Self::start_in(folder.path(), run, programs, Lifetime::Tied)).await?;
+        Ok(Self { folder: Some(folder), ..node })
+    }
+
     /// Starts one with its files in `folder`, which exists and is short (sockets live in it), its logs in `run`. Tells
     /// on standard error how long it took.
     ///
@@ -94,15 +122,40 @@ impl Node {
         let scheduler = setup.start_scheduler(&programs.scheduler)?;
         let mut kubelet = setup.start_kubelet(&programs.kubelet)?;
         let proxy = setup.start_proxy(&programs.proxy)?;
+        let mut dns = setup.start_dns(&programs.dns)?;
         let nodes: Api<core::Node> = Api::all(control_plane.cluster().await?.client());
         let ready = async || ensure_ready(&nodes.get(NODE).await?);
         kubelet.until("the node is ready", START_DEADLINE, ready).await?;
+        let ready_at = SocketAddr::from((network.node(), config::DNS_READY_PORT));
+        dns.until("CoreDNS knows the cluster", START_DEADLINE, async || {
+            let answer = client::get(ready_at, "/ready").await?;
+            ensure!(answer.status == 200, "{}", answer.text());
+            Ok(())
+        })
+        .await?;
         eprintln!(
             "Node {NODE} is ready after {:.1?} (control plane {control_plane_took:.1?}, images {images_took:.1?})",
             began.elapsed()
         );
-        let Setup { machine, .. } = setup;
-        Ok(Self { kubelet, proxy, containerd, machine, scheduler, control_plane })
+        let Setup { machine, paths, .. } = setup;
+        let socket = paths.socket;
+        Ok(Self { kubelet, proxy, dns, containerd, machine, scheduler, control_plane, socket, folder: None })
+    }
+
+    /// Gives it the images of Krypton itself, under the names in [`krypton`].
+    ///
+    /// # Errors
+    /// When they cannot be built; with what buildah said.
+    pub async fn load_krypton(&self) -> Result<()> {
+        for archive in krypton::archives().await? {
+            import(&self.socket, &archive).await?;
+        }
+        for program in krypton::PROGRAMS {
+            let next = format!("{}/{program}:{}", krypton::REGISTRY, krypton::NEXT_TAG);
+            let tag = ["--namespace", "k8s.io", "images", "tag", "--force", &krypton::image(program), &next];
+            ctr(&self.socket, &tag).await?;
+        }
+        Ok(())
     }
 
     /// Whether this machine can start one.
@@ -149,6 +202,7 @@ impl Node {
             ("containerd", &mut self.containerd),
             ("kubelet", &mut self.kubelet),
             ("kube-proxy", &mut self.proxy),
+            ("coredns", &mut self.dns),
             ("kube-scheduler", &mut self.scheduler),
         ];
         for (name, program) in programs {
@@ -161,11 +215,12 @@ impl Node {
 
     /// Lets it run on after this process.
     pub fn leave_running(self) {
-        for program in [self.kubelet, self.proxy, self.containerd, self.scheduler] {
+        for program in [self.kubelet, self.proxy, self.dns, self.containerd, self.scheduler] {
             program.leave_running();
         }
         self.machine.leave_running();
         self.control_plane.leave_running();
+        self.folder.map(TempDir::keep);
     }
 }
 
@@ -198,25 +253,10 @@ impl<'a> Setup<'a> {
 
         let scratch = tempfile::Builder::new().prefix("images-").tempdir_in(self.run.path())?;
         let archive = images::build(scratch.path(), &programs::binary("krypton-example-agent")?).await?;
-        let ready = async || self.ctr(&["version"]).await;
+        let ready = async || ctr(&self.paths.socket, &["version"]).await;
         containerd.until("containerd answers", START_DEADLINE, ready).await?;
-        let archive = archive.to_str().context("a path that is not UTF-8")?;
-        self.ctr(&["--namespace", "k8s.io", "images", "import", archive]).await?;
+        import(&self.paths.socket, &archive).await?;
         Ok(containerd)
-    }
-
-    async fn ctr(&self, args: &[&str]) -> Result<()> {
-        let mut ctr = Command::new("ctr");
-        let ctr =
-            ctr.arg("--address").arg(&self.paths.socket).args(args).stdin(Stdio::null()).kill_on_drop(true);
-        let output = ctr.output().await.context("cannot run ctr")?;
-        ensure!(
-            output.status.success(),
-            "ctr {}: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
     }
 
     fn start_scheduler(&self, path: &Path) -> Result<Running> {
@@ -227,7 +267,7 @@ impl<'a> Setup<'a> {
     }
 
     fn start_kubelet(&self, path: &Path) -> Result<Running> {
-        let config = config::kubelet(&self.paths, &self.machine.cgroup());
+        let config = config::kubelet(&self.paths, self.machine.network(), &self.machine.cgroup());
         let config = write(self.folder, "kubelet.json", &config.to_string())?;
         let args = [
             format!("--kubeconfig={}", self.paths.kubeconfig.display()),
@@ -245,6 +285,27 @@ impl<'a> Setup<'a> {
         let config = write(self.folder, "kube-proxy.json", &config.to_string())?;
         self.machine.program("kube-proxy", path).arg("--config").arg(config).start(self.run)
     }
+
+    fn start_dns(&self, path: &Path) -> Result<Running> {
+        let config = config::dns(&self.paths, self.machine.network());
+        let config = write(self.folder, "Corefile", &config)?;
+        self.machine.program("coredns", path).arg("-conf").arg(config).start(self.run)
+    }
+}
+
+/// Gives images to the containerd at `socket`.
+async fn import(socket: &Path, archive: &Path) -> Result<()> {
+    let archive = archive.to_str().context("a path that is not UTF-8")?;
+    ctr(socket, &["--namespace", "k8s.io", "images", "import", archive]).await
+}
+
+async fn ctr(socket: &Path, args: &[&str]) -> Result<()> {
+    let mut ctr = Command::new("ctr");
+    let ctr = ctr.arg("--address").arg(socket).args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let output = ctr.output().await.context("cannot run ctr")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ctr {}: {said}", args.join(" "));
+    Ok(())
 }
 
 fn ensure_ready(node: &core::Node) -> Result<()> {
@@ -285,7 +346,7 @@ mod tests {
     fn each_missing_package_is_named_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().as_os_str();
-        let all = ["containerd", "runc", "iptables", "containernetworking-plugins"];
+        let all = ["containerd", "runc", "iptables", "buildah", "containernetworking-plugins"];
         assert_eq!(missing_packages(path, false), all);
         for (program, _) in TOOLS {
             fs::write(folder.path().join(program), "").unwrap();

@@ -7,6 +7,12 @@ use serde_json::{Value, json};
 use super::images::PAUSE;
 use super::network::Network;
 
+/// What names of Services end in.
+const DOMAIN: &str = "cluster.local";
+
+/// Where CoreDNS tells whether it is ready, at the node's address.
+pub(crate) const DNS_READY_PORT: u16 = 8181;
+
 /// What the API knows the node as.
 pub const NODE: &str = "krypton-node";
 
@@ -77,7 +83,7 @@ pub(crate) fn network(paths: &Paths, network: Network) -> Value {
 }
 
 /// kubelet's. The disk and the memory are shared with all that runs here, so their state must not evict pods.
-pub(crate) fn kubelet(paths: &Paths, cgroup: &str) -> Value {
+pub(crate) fn kubelet(paths: &Paths, network: Network, cgroup: &str) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -102,11 +108,36 @@ pub(crate) fn kubelet(paths: &Paths, cgroup: &str) -> Value {
         },
         "authorization": { "mode": "AlwaysAllow" },
         "readOnlyPort": 0,
+        "clusterDNS": [network.node()],
+        "clusterDomain": DOMAIN,
         // Pods must not ask the name servers of this machine.
         "resolvConf": "",
         "volumePluginDir": paths.data.join("volume-plugins"),
         "podLogsDir": paths.data.join("pod-logs"),
     })
+}
+
+/// CoreDNS's. It knows the names of the cluster; others do not exist, which is known without asking anybody.
+pub(crate) fn dns(paths: &Paths, network: Network) -> String {
+    let node = network.node();
+    let kubeconfig = Value::from(paths.kubeconfig.display().to_string());
+    format!(
+        "{DOMAIN}:53 in-addr.arpa:53 {{\n\
+         \tbind {node}\n\
+         \terrors\n\
+         \tready {node}:{DNS_READY_PORT}\n\
+         \tkubernetes {{\n\
+         \t\tkubeconfig {kubeconfig}\n\
+         \t}}\n\
+         }}\n\
+         .:53 {{\n\
+         \tbind {node}\n\
+         \terrors\n\
+         \ttemplate ANY ANY {{\n\
+         \t\trcode NXDOMAIN\n\
+         \t}}\n\
+         }}\n"
+    )
 }
 
 /// kube-proxy's.

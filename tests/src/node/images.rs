@@ -1,4 +1,5 @@
 //! The images that the node's pods run, made here: FROM scratch, without a registry and without an image builder.
+//! Those of Krypton itself are another matter ([`super::krypton`]).
 //!
 //! Owns: their names and contents. An image is a tar file per layer and a JSON file, which together make the archive that
 //! `docker save` writes and `ctr images import` reads. Never pulls anything.
@@ -112,16 +113,28 @@ async fn pause_root(folder: &Path) -> Result<PathBuf> {
 async fn agent_root(folder: &Path, agent: &Path) -> Result<PathBuf> {
     let root = folder.join("agent-root");
     fs::create_dir_all(&root)?;
-    let program = root.join(AGENT_PATH.trim_start_matches('/'));
-    // Names of functions and lines are half of it.
-    run(Command::new("strip").arg("-o").arg(&program).arg(agent)).await?;
-    for library in libraries(&run(Command::new("ldd").arg(agent)).await?) {
+    strip(agent, &root.join(AGENT_PATH.trim_start_matches('/'))).await?;
+    copy_libraries(agent, &root).await?;
+    Ok(root)
+}
+
+/// Copies a program without the names of functions and lines, which are half of it.
+pub(crate) async fn strip(program: &Path, to: &Path) -> Result<()> {
+    run(Command::new("strip").arg("-o").arg(to).arg(program)).await?;
+    Ok(())
+}
+
+/// Copies the shared libraries that a program needs below `root`, to where it looks for them; gives back their paths.
+pub(crate) async fn copy_libraries(program: &Path, root: &Path) -> Result<Vec<String>> {
+    let printed = run(Command::new("ldd").arg(program)).await?;
+    let found = libraries(&printed);
+    for library in &found {
         let place = root.join(library.trim_start_matches('/'));
         fs::create_dir_all(place.parent().context("a library without a folder")?)?;
         fs::copy(library, &place).with_context(|| format!("cannot copy {library}"))?;
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
     }
-    Ok(root)
+    Ok(found.into_iter().map(str::to_owned).collect())
 }
 
 /// The paths in what `ldd` prints: `name => /path (address)`, or `/path (address)` for the loader.
@@ -156,7 +169,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Runs a command; gives back its standard output.
-async fn run(command: &mut Command) -> Result<String> {
+pub(crate) async fn run(command: &mut Command) -> Result<String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let output =
         command.kill_on_drop(true).output().await.with_context(|| format!("cannot run {program}"))?;

@@ -26,6 +26,11 @@ impl Network {
         Ipv4Addr::new(198, 18, self.0, 2)
     }
 
+    /// The Service of the API server: Kubernetes gives it the first address.
+    pub(crate) fn api(self) -> Ipv4Addr {
+        Ipv4Addr::new(198, 19, self.0, 1)
+    }
+
     /// Pods get their addresses from here: 126, more than the 110 pods that a kubelet takes.
     pub(crate) fn pods(self) -> String {
         format!("198.18.{}.128/25", self.0)

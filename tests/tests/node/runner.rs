@@ -78,9 +78,15 @@ impl Traces {
 
     /// The node runs a pod.
     fn assert_all(&self) {
-        for program in
-            ["kubelet", "kube-proxy", "kube-scheduler", "containerd-shim", "/pause", "/krypton-example-agent"]
-        {
+        for program in [
+            "kubelet",
+            "kube-proxy",
+            "kube-scheduler",
+            "coredns",
+            "containerd-shim",
+            "/pause",
+            "/krypton-example-agent",
+        ] {
             assert!(self.processes.iter().any(|command| command.contains(program)), "{program}: {self:?}");
         }
         assert!(self.interface);
