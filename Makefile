@@ -80,7 +80,7 @@ crds: ## Regenerate the CRD that the chart ships
 
 .PHONY: reference
 reference: ## Rewrite what the reference pages take from the code
-	UPDATE_REFERENCE=1 cargo test --quiet -p krypton-crd -p krypton-controller -p krypton-gateway --test reference -- --test-threads=1
+	UPDATE_REFERENCE=1 cargo test --quiet -p krypton-crd -p krypton-controller -p krypton-gateway -p krypton-cli --test reference -- --test-threads=1
 
 .PHONY: links
 links: ## Check that every link and path in the Markdown files exists

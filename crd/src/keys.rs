@@ -44,3 +44,28 @@ pub const AGENT_CONTAINER: &str = "agent";
 
 /// Name of the Agent's port, on the container, the Service and hence in EndpointSlices.
 pub const HTTP_PORT: &str = "http";
+
+/// Field manager of what `kubectl krypton migrate` writes.
+pub const CLI_FIELD_MANAGER: &str = "kubectl-krypton";
+
+/// Annotation in which `kubectl apply` keeps what was last applied, as JSON.
+pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Annotation by which Helm knows an object for that of a release; the value is the release's name.
+pub const HELM_RELEASE_ANNOTATION: &str = "meta.helm.sh/release-name";
+
+/// Annotation beside [`HELM_RELEASE_ANNOTATION`]: the release's namespace.
+pub const HELM_NAMESPACE_ANNOTATION: &str = "meta.helm.sh/release-namespace";
+
+/// Value of [`MANAGED_BY_LABEL`] on what Helm may change.
+pub const HELM: &str = "Helm";
+
+/// Label that says of which installation an object of the chart is; the value is the Helm release.
+pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
+/// Label that says what part of an installation an object of the chart is: `gateway`, `controller`; `manager` in the
+/// Go system's.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+
+/// Label of the chart that an object came from, without its version.
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";

@@ -1,0 +1,382 @@
+//! The command line, parsed once into valid values.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::url::Url;
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 all is well; 1 something was found, or the command failed; 2 it was called wrongly; 130 interrupted.";
+
+const EXAMPLES: &str = "\
+Examples:
+  kubectl krypton doctor                                  is the installation healthy?
+  kubectl krypton doctor --url https://agents.example.com  what does the ingress do to a stream?
+  kubectl krypton routes                                  what every gateway holds
+  kubectl krypton call team-a/travel/ask -d '{\"city\":\"Oslo\"}'
+  kubectl krypton migrate                                 what the Go system left behind (writes nothing)
+
+Any program in PATH that is called kubectl-krypton is `kubectl krypton`.
+Exit status: 0 all is well; 1 something was found, or the command failed; 2 it was called wrongly; 130 interrupted.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  kubectl krypton doctor
+  kubectl krypton doctor --url https://agents.example.com
+  kubectl krypton doctor --url https://agents.example.com --silence 330s   as silent as the slowest agent
+  kubectl krypton doctor --url http://10.0.0.7 --no-cluster --class ingress-nginx --quick
+  kubectl krypton doctor --url https://agents.example.com --resolve agents.example.com:443:10.0.0.7 -o json
+
+Through --url go: a stream of events (does it arrive as it is sent?), a long silence and, beside it, a stream of the
+same length (is one of them cut?), and an upload (is it refused?). The gateway answers them itself; no agent is called.";
+
+const CALL_EXAMPLES: &str = "\
+Examples:
+  kubectl krypton call team-a/travel                               a GET, through the API server to a gateway
+  kubectl krypton call travel/v1/ask -n team-a -d '{\"city\":\"Oslo\"}'   a POST of JSON
+  kubectl krypton call team-a/travel/ask -d @question.json --url https://agents.example.com
+  kubectl krypton call team-a/tools/mcp -H 'accept: text/event-stream' --raw
+
+Exit status: 0 answered 2xx; 1 anything else; 2 called wrongly; 130 interrupted.";
+
+const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  kubectl krypton migrate            what would be written; nothing is
+  kubectl krypton migrate --yes      write it
+  kubectl krypton migrate --ask      show it, ask, write it
+  kubectl krypton migrate --only crd --yes
+
+Run it twice: before `helm upgrade`, for the definition of Agents, and after it, for the Agents themselves. Whatever
+cannot be done yet is named with the reason. A third run finds nothing to do.
+
+  kubectl krypton migrate --yes
+  helm upgrade krypton CHART --namespace krypton-system
+  kubectl krypton migrate --yes";
+
+const COMPLETION_EXAMPLES: &str = "\
+Completion of the program itself:
+  bash   source <(kubectl-krypton completion bash)                in ~/.bashrc
+  zsh    kubectl-krypton completion zsh > \"${fpath[1]}/_kubectl-krypton\"
+  fish   kubectl-krypton completion fish > ~/.config/fish/completions/kubectl-krypton.fish
+
+Of `kubectl krypton` as a plugin: kubectl (1.26 or newer) asks a program kubectl_complete-krypton in PATH. This one
+does it for the names of commands and flags:
+  printf '%s\\n' '#!/bin/sh' 'exec kubectl-krypton complete-words \"$@\"' > /usr/local/bin/kubectl_complete-krypton
+  chmod +x /usr/local/bin/kubectl_complete-krypton";
+
+/// Looks after an installation of Krypton: what its gateways hold, what the ingress in front of them does, and what
+/// the Go system left behind.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "kubectl-krypton",
+    bin_name = "kubectl krypton",
+    version,
+    max_term_width = 110,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    /// Where Krypton is.
+    #[command(flatten)]
+    pub global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// How to reach the cluster [default: the file that KUBECONFIG names, else ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// Namespace of the Agents [default: routes, doctor, migrate: all of them; call: that of the context]
+    #[arg(long, short, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Namespace that Krypton is installed in
+    #[arg(
+        long,
+        global = true,
+        env = "KRYPTON_SYSTEM_NAMESPACE",
+        value_name = "NAME",
+        default_value = "krypton-system"
+    )]
+    pub system_namespace: String,
+
+    /// Name of the Helm release
+    #[arg(long, global = true, env = "KRYPTON_RELEASE", value_name = "NAME", default_value = "krypton")]
+    pub release: String,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Show what every gateway holds, and where they differ
+    #[command(after_help = EXIT_STATUS)]
+    Routes(RoutesArgs),
+    /// Call an agent and print its answer as it comes
+    #[command(after_help = CALL_EXAMPLES)]
+    Call(CallArgs),
+    /// Find out whether the installation is healthy, and what the ingress in front of it does
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// Clean up what the Go system stored: defaults nobody wrote, finalizers, an unowned definition
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate(MigrateArgs),
+    /// Print the completion script of a shell
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion(CompletionArgs),
+    /// Complete words for kubectl: what kubectl_complete-krypton calls
+    #[command(hide = true)]
+    CompleteWords(CompleteWordsArgs),
+}
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// `routes`
+#[derive(Debug, Clone, Args)]
+pub struct RoutesArgs {
+    /// The form of the answer
+    #[arg(long, short, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+
+    /// Name each endpoint with its calls in flight and its standing streams
+    #[arg(long)]
+    pub endpoints: bool,
+}
+
+/// `call`
+#[derive(Debug, Clone, Args)]
+pub struct CallArgs {
+    /// The agent and, behind it, the path and query at the agent: NAMESPACE/NAME/PATH, or NAME/PATH with -n
+    #[arg(value_name = "AGENT")]
+    pub agent: String,
+
+    /// Call through this public URL instead of through the API server
+    #[arg(long, env = "KRYPTON_URL", value_name = "URL")]
+    pub url: Option<Url>,
+
+    /// Body of the request; @FILE reads a file, @- standard input. Makes it a POST of JSON unless -X or -H say otherwise
+    #[arg(long, short, value_name = "DATA")]
+    pub data: Option<String>,
+
+    /// A header, NAME: VALUE; may be given several times
+    #[arg(long = "header", short = 'H', value_name = "HEADER", value_parser = header)]
+    pub headers: Vec<(::http::HeaderName, ::http::HeaderValue)>,
+
+    /// Method [default: GET, or POST with -d]
+    #[arg(long = "request", short = 'X', value_name = "METHOD")]
+    pub method: Option<::http::Method>,
+
+    /// Print event streams as they are on the wire, not only their data
+    #[arg(long)]
+    pub raw: bool,
+
+    /// How connections to --url are made.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// How a public URL is connected to.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConnectArgs {
+    /// Believe the certificates in this PEM file too
+    #[arg(long, env = "KRYPTON_CACERT", value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+
+    /// Believe any certificate
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Connect to ADDR instead of to what DNS says for HOST:PORT; may be given several times
+    #[arg(long, value_name = "HOST:PORT:ADDR")]
+    pub resolve: Vec<Resolve>,
+}
+
+/// An answer given instead of DNS's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// Host as the URL has it, in small letters.
+    pub host: String,
+    /// Port as the URL has it.
+    pub port: u16,
+    /// Where to connect.
+    pub address: IpAddr,
+}
+
+/// What stands in front of the gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Class {
+    /// kubernetes/ingress-nginx.
+    IngressNginx,
+    /// NGINX Ingress Controller of F5.
+    Nginx,
+    /// HAProxy Kubernetes Ingress Controller.
+    Haproxy,
+    /// Traefik.
+    Traefik,
+    /// Contour.
+    Contour,
+    /// Envoy Gateway.
+    EnvoyGateway,
+}
+
+/// `doctor`
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Public URL that leads to the gateways: see what is done to streams, silence and uploads on the way
+    #[arg(long, env = "KRYPTON_URL", value_name = "URL")]
+    pub url: Option<Url>,
+
+    /// Look at --url only
+    #[arg(long, requires = "url")]
+    pub no_cluster: bool,
+
+    /// What the ingress is, for the settings to change [default: guessed from the cluster and the answers]
+    #[arg(long, value_enum, value_name = "CLASS")]
+    pub class: Option<Class>,
+
+    /// How long the silent probe is silent: a cut is seen only if it comes before. The default sees 60 s
+    #[arg(long, value_name = "DURATION", default_value = "65s", value_parser = silence)]
+    pub silence: Duration,
+
+    /// Leave out the silence, and upload 2 MiB instead of 8
+    #[arg(long, conflicts_with = "silence")]
+    pub quick: bool,
+
+    /// The form of the answer
+    #[arg(long, short, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+
+    /// How connections to --url are made.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// `migrate`
+#[derive(Debug, Clone, Args)]
+pub struct MigrateArgs {
+    /// Write. Without it, what would be written is only shown
+    #[arg(long, conflicts_with = "ask")]
+    pub yes: bool,
+
+    /// Show it, ask on the terminal, then write
+    #[arg(long)]
+    pub ask: bool,
+
+    /// Only these parts; may be given several times, or as a list with commas
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    pub only: Vec<Part>,
+
+    /// Also drop defaults of Agents of which nothing tells what was applied (made by kubectl create, or by Helm 3)
+    #[arg(long)]
+    pub unrecorded: bool,
+}
+
+/// The parts of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Part {
+    /// The definition of Agents: Helm may take it as the release's.
+    Crd,
+    /// Defaults that the API server stored and nobody wrote.
+    Defaults,
+    /// Finalizers that nobody takes away any more, of Agents and Models.
+    Finalizers,
+}
+
+/// `completion`
+#[derive(Debug, Clone, Args)]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_parser = shell)]
+    pub shell: Shell,
+}
+
+/// What kubectl passes: the words typed so far, the last of them being completed.
+#[derive(Debug, Clone, Args)]
+pub struct CompleteWordsArgs {
+    /// The words behind `kubectl krypton`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
+
+// === impl MigrateArgs ===
+
+impl MigrateArgs {
+    /// Whether `part` is asked for.
+    pub fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+// === impl Resolve ===
+
+impl std::str::FromStr for Resolve {
+    type Err = String;
+
+    /// `HOST:PORT:ADDR` as curl takes it; an IPv6 address may stand in brackets.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not HOST:PORT:ADDR, e.g. agents.example.com:443:10.0.0.7");
+        let mut parts = text.splitn(3, ':');
+        let (Some(host), Some(port), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(wrong());
+        };
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        match (port.parse(), address.parse()) {
+            (Ok(port), Ok(address)) if !host.is_empty() => {
+                Ok(Self { host: host.to_ascii_lowercase(), port, address })
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn header(text: &str) -> Result<(::http::HeaderName, ::http::HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("not NAME: VALUE")?;
+    let name = name.trim().parse().map_err(|_| format!("{name:?} is no header's name"))?;
+    let value = value.trim().parse().map_err(|_| format!("the value of {name} has a control character"))?;
+    Ok((name, value))
+}
+
+/// What the gateway's probe takes: 1 ms to 15 min.
+fn silence(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 65s, 5m 30s"))?;
+    if duration.is_zero() || duration > Duration::from_mins(15) {
+        return Err(
+            "must be above 0 and at most 15m, which is as long as the gateway's probe goes".to_owned()
+        );
+    }
+    Ok(duration)
+}
+
+fn shell(text: &str) -> Result<Shell, String> {
+    match text {
+        "bash" => Ok(Shell::Bash),
+        "zsh" => Ok(Shell::Zsh),
+        "fish" => Ok(Shell::Fish),
+        _ => Err("must be bash, zsh or fish".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! `call`: one call of an agent, its answer on the terminal as it comes.
+//!
+//! Prints the body and nothing else on standard output. An event stream is shown as the data of its events; a failure
+//! of the gateway's own as a sentence on standard error.
+
+use std::io::Write as _;
+
+use ::http::{HeaderValue, Method, Request, header};
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::io::AsyncReadExt as _;
+
+use crate::args::{CallArgs, Global};
+use crate::cluster::Cluster;
+use crate::doctor::refusal::GatewayError;
+use crate::http::{Answer, Outgoing, Way, empty, full};
+use crate::sse::Events;
+use crate::{forward, progress};
+
+/// Most of a failure that is read for its sentence.
+const MAX_FAILURE: usize = 1024 * 1024;
+
+/// An agent and what stands behind its name.
+#[derive(Debug, PartialEq, Eq)]
+struct Target<'a> {
+    /// `None`: that of the context.
+    namespace: Option<&'a str>,
+    name: &'a str,
+    /// With the slash or question mark that it begins with; empty for none.
+    rest: &'a str,
+}
+
+/// Runs the command. `false`: the answer is not 2xx.
+pub(crate) async fn run(global: &Global, args: CallArgs) -> Result<bool> {
+    let target = parse(&args.agent, global.namespace.as_deref())?;
+    let cluster = match args.url {
+        Some(_) if target.namespace.is_some() => None,
+        // Without a namespace, the context has one.
+        _ => Some(Cluster::connect(global).await?),
+    };
+    let namespace = match (target.namespace, &cluster) {
+        (Some(namespace), _) => namespace,
+        (None, Some(cluster)) => cluster.default_namespace(),
+        (None, None) => bail!("name the agent's namespace: NAMESPACE/NAME, or -n"),
+    };
+    let path = format!("/v1/agents/{namespace}/{}{}", target.name, target.rest);
+    let request = request(&path, &args).await?;
+    let send = async {
+        match (args.url.clone(), &cluster) {
+            (Some(url), _) => Ok(Way::new(url, &args.connect)?.send(request).await?),
+            (None, Some(cluster)) => through_a_gateway(cluster, global, request).await,
+            (None, None) => bail!("there is no cluster to call through; give --url"),
+        }
+    };
+    let answer = progress::during("waiting for the answer", None, send).await?;
+    if answer.status.is_success() {
+        print(answer, args.raw).await?;
+        return Ok(true);
+    }
+    let status = answer.status;
+    let body = answer.text(MAX_FAILURE).await.unwrap_or_default();
+    match GatewayError::parse(&body) {
+        Some(error) => {
+            eprintln!("{status}: {} ({}, request {})", error.error, error.code, error.request_id);
+        }
+        None => {
+            eprintln!("{status}");
+            println!("{body}");
+        }
+    }
+    Ok(false)
+}
+
+/// Takes `NAMESPACE/NAME/PATH`, or `NAME/PATH` where the namespace is given.
+///
+/// `NAME` alone is an agent of the context's namespace.
+fn parse<'a>(text: &'a str, namespace: Option<&'a str>) -> Result<Target<'a>> {
+    let text = text.strip_prefix('/').unwrap_or(text);
+    let end = |text: &str| text.find(['/', '?']).unwrap_or(text.len());
+    let (first, rest) = text.split_at(end(text));
+    let target = match (namespace, rest.strip_prefix('/')) {
+        (None, Some(behind)) => {
+            let (name, rest) = behind.split_at(end(behind));
+            Target { namespace: Some(first), name, rest }
+        }
+        _ => Target { namespace, name: first, rest },
+    };
+    if target.name.is_empty() || target.namespace == Some("") {
+        bail!("{text:?} names no agent: write NAMESPACE/NAME/PATH, or NAME/PATH with -n");
+    }
+    Ok(target)
+}
+
+async fn request(path: &str, args: &CallArgs) -> Result<Request<Outgoing>> {
+    let data = match args.data.as_deref() {
+        None => None,
+        Some("@-") => {
+            let mut data = Vec::new();
+            tokio::io::stdin().read_to_end(&mut data).await.context("cannot read standard input")?;
+            Some(Bytes::from(data))
+        }
+        Some(data) => match data.strip_prefix('@') {
+            Some(file) => {
+                Some(tokio::fs::read(file).await.with_context(|| format!("cannot read {file}"))?.into())
+            }
+            None => Some(Bytes::copy_from_slice(data.as_bytes())),
+        },
+    };
+    let method = args.method.clone().unwrap_or(if data.is_some() { Method::POST } else { Method::GET });
+    let mut builder = Request::builder().method(method).uri(path);
+    for (name, value) in &args.headers {
+        builder = builder.header(name, value);
+    }
+    let is_json = data.is_some();
+    let mut request = builder.body(data.map_or_else(empty, full)).context("the path cannot be called")?;
+    let headers = request.headers_mut();
+    if is_json {
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    }
+    headers
+        .entry(header::ACCEPT)
+        .or_insert(HeaderValue::from_static("application/json, text/event-stream;q=0.9, */*;q=0.8"));
+    Ok(request)
+}
+
+async fn through_a_gateway(cluster: &Cluster, global: &Global, request: Request<Outgoing>) -> Result<Answer> {
+    let gateways = cluster.gateways(global).await?;
+    let gateway = gateways.iter().find(|pod| forward::is_ready(pod)).with_context(|| {
+        format!("no gateway of the release {} in {} is ready", global.release, global.system_namespace)
+    })?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), &global.system_namespace);
+    forward::send(&pods, &forward::name(gateway), forward::GATEWAY_HTTP, request).await
+}
+
+async fn print(mut answer: Answer, raw: bool) -> Result<()> {
+    let mut events = (answer.is_event_stream() && !raw).then(Events::default);
+    let mut out = std::io::stdout();
+    while let Some(bytes) = answer.next().await.context("the answer was cut")? {
+        match &mut events {
+            Some(events) => {
+                for data in events.push(&bytes) {
+                    writeln!(out, "{data}")?;
+                }
+            }
+            None => out.write_all(&bytes)?,
+        }
+        // As it comes: a line that is not ended stands there too.
+        out.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target<'a>(namespace: Option<&'a str>, name: &'a str, rest: &'a str) -> Target<'a> {
+        Target { namespace, name, rest }
+    }
+
+    #[test]
+    fn an_agent_is_named_with_and_without_its_namespace() {
+        assert_eq!(parse("team-a/travel", None).unwrap(), target(Some("team-a"), "travel", ""));
+        assert_eq!(
+            parse("team-a/travel/a//b?c=/d", None).unwrap(),
+            target(Some("team-a"), "travel", "/a//b?c=/d")
+        );
+        assert_eq!(parse("/team-a/travel/", None).unwrap(), target(Some("team-a"), "travel", "/"));
+        assert_eq!(parse("travel/a", Some("team-a")).unwrap(), target(Some("team-a"), "travel", "/a"));
+        assert_eq!(parse("travel?q", None).unwrap(), target(None, "travel", "?q"));
+        for wrong in ["", "/", "team-a/", "//x"] {
+            assert!(parse(wrong, None).is_err(), "{wrong}");
+        }
+    }
+}

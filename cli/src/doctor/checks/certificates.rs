@@ -1,0 +1,177 @@
+//! The controllers' certificates, and whether the API server believes them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use x509_parser::pem::Pem;
+
+use crate::doctor::gather::{Certificate, Gathered};
+use crate::findings::{Finding, Level};
+
+/// A certificate that is not renewed by now will not be: those of the controllers and of cert-manager are renewed when
+/// a third of their time is left.
+const SOON: Duration = Duration::from_hours(24 * 7);
+
+/// What of a certificate is judged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Facts {
+    der: Vec<u8>,
+    subject: String,
+    issuer: String,
+    /// Since 1970.
+    not_after: Duration,
+}
+
+/// Expiry, and the webhooks' CA.
+pub(crate) fn all(gathered: &Gathered, now: Duration) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        gathered.certificates.iter().map(|certificate| expiry(certificate, now)).collect();
+    findings.extend(webhooks(gathered));
+    findings
+}
+
+fn expiry(certificate: &Certificate, now: Duration) -> Finding {
+    let about = format!("Secret {}", certificate.secret);
+    let Some(leaf) = facts(&certificate.chain).into_iter().next() else {
+        return Finding::new(Level::Problem, "NoCertificate", about, "has no certificate in tls.crt").todo(
+            "see certificates.source in the chart's values: the leading controller, cert-manager or you fill it; the \
+             controllers' log and the Certificate's status say what keeps them",
+        );
+    };
+    let left = leaf.not_after.saturating_sub(now);
+    let days = left.as_secs() / (24 * 60 * 60);
+    if left.is_zero() {
+        Finding::new(Level::Problem, "CertificateExpired", about, "its certificate has expired")
+            .todo("renew it: gateways refuse the controllers, and the API server their webhooks")
+    } else if left < SOON {
+        Finding::new(
+            Level::Warning,
+            "CertificateExpires",
+            about,
+            format!("its certificate ends in {days} days"),
+        )
+        .todo("renew it, or see why it was not renewed by itself")
+    } else {
+        Finding::new(Level::Good, "Certificate", about, format!("its certificate is good for {days} days"))
+    }
+}
+
+/// Whether the CA that the API server was told signs what the webhooks serve.
+fn webhooks(gathered: &Gathered) -> Vec<Finding> {
+    let leaves: Vec<Facts> =
+        gathered.certificates.iter().filter_map(|one| facts(&one.chain).into_iter().next()).collect();
+    let mut authorities: BTreeSet<Vec<u8>> =
+        ders(gathered.authority.as_deref().unwrap_or_default().as_bytes());
+    authorities.extend(gathered.certificates.iter().flat_map(|one| ders(&one.ca)));
+    let mut seen = BTreeSet::new();
+    let mut findings = Vec::new();
+    for hook in gathered.webhooks.iter().filter(|hook| seen.insert(&hook.configuration)) {
+        let about = hook.configuration.clone();
+        let bundle = facts(&hook.ca_bundle);
+        let is_known = bundle.iter().any(|ca| authorities.contains(&ca.der));
+        let signs = bundle.iter().any(|ca| leaves.iter().any(|leaf| leaf.issuer == ca.subject));
+        findings.push(if bundle.is_empty() {
+            Finding::new(
+                Level::Problem,
+                "NoCaBundle",
+                about,
+                "has no caBundle: the API server cannot call the webhook",
+            )
+            .todo("the leading controller or cert-manager fills it; their logs say what keeps them")
+        } else if leaves.is_empty() || (authorities.is_empty() && signs) || (is_known && signs) {
+            Finding::new(Level::Good, "CaBundle", about, "its caBundle is that of the certificate")
+        } else {
+            let message = "its caBundle is not of the CA that signed the webhooks' certificate";
+            Finding::new(Level::Problem, "WrongCaBundle", about, message)
+                .todo("delete the caBundle and restart the controllers, or see cert-manager's injection")
+        });
+    }
+    findings
+}
+
+/// The certificates in `pem`; what is none is left out.
+fn facts(pem: &[u8]) -> Vec<Facts> {
+    let blocks = Pem::iter_from_buffer(pem).filter_map(Result::ok);
+    blocks
+        .filter_map(|block| {
+            let certificate = block.parse_x509().ok()?;
+            let not_after = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+            Some(Facts {
+                subject: certificate.subject().to_string(),
+                issuer: certificate.issuer().to_string(),
+                not_after: Duration::from_secs(not_after),
+                der: block.contents.clone(),
+            })
+        })
+        .collect()
+}
+
+fn ders(pem: &[u8]) -> BTreeSet<Vec<u8>> {
+    facts(pem).into_iter().map(|facts| facts.der).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::doctor::gather::Webhook;
+
+    /// A CA, and a certificate that it signed, good until the begin of 2027; PEM.
+    fn signed(name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.distinguished_name.push(DnType::CommonName, name);
+        let ca_pem = ca.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(ca, key);
+        let mut leaf = CertificateParams::new(vec!["krypton-controller".to_owned()]).unwrap();
+        leaf.not_before = date_time_ymd(2026, 1, 1);
+        leaf.not_after = date_time_ymd(2027, 1, 1);
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+        (ca_pem, leaf.pem())
+    }
+
+    /// 2027-01-01.
+    const END: Duration = Duration::from_secs(1_798_761_600);
+
+    fn certificate(chain: &str, ca: &str) -> Certificate {
+        Certificate { secret: "krypton-certificates".to_owned(), chain: chain.into(), ca: ca.into() }
+    }
+
+    #[test]
+    fn a_certificate_is_judged_by_what_is_left_of_it() {
+        let (ca, leaf) = signed("one");
+        let named = |days: u64| expiry(&certificate(&leaf, &ca), END - Duration::from_hours(24 * days)).name;
+        assert_eq!((named(60), named(5)), ("Certificate".to_owned(), "CertificateExpires".to_owned()));
+        assert_eq!(expiry(&certificate(&leaf, &ca), END).name, "CertificateExpired");
+        assert_eq!(expiry(&certificate("", ""), END).name, "NoCertificate");
+        assert_eq!(expiry(&certificate("nonsense", ""), END).name, "NoCertificate");
+    }
+
+    #[test]
+    fn a_ca_bundle_is_held_to_the_certificate() {
+        let (ca, leaf) = signed("one");
+        let (other, _) = signed("two");
+        let (impostor, _) = signed("one");
+        let judged = |bundle: &str| {
+            let hook = Webhook {
+                configuration: "ValidatingWebhookConfiguration k".to_owned(),
+                ca_bundle: bundle.into(),
+            };
+            let gathered = Gathered {
+                certificates: vec![certificate(&leaf, &ca)],
+                webhooks: vec![hook.clone(), hook],
+                ..Gathered::default()
+            };
+            let findings = webhooks(&gathered);
+            assert_eq!(findings.len(), 1, "once for each configuration");
+            findings[0].name.clone()
+        };
+        assert_eq!(judged(&ca), "CaBundle");
+        assert_eq!(judged(&format!("{other}{ca}")), "CaBundle");
+        assert_eq!(judged(&other), "WrongCaBundle");
+        assert_eq!(judged(&impostor), "WrongCaBundle");
+        assert_eq!(judged(""), "NoCaBundle");
+    }
+}

@@ -1,0 +1,46 @@
+//! The flags that a Deployment's program was started with.
+
+use serde_json::Value;
+
+/// The value of `--{flag}` of the first container of `deployment`: from its arguments, else from the environment. A
+/// switch has the value `true`. Not seen are values that come from elsewhere (`valueFrom`).
+pub(crate) fn value(deployment: &Value, flag: &str) -> Option<String> {
+    let container = deployment.pointer("/spec/template/spec/containers/0")?;
+    let words = |list: &str| container[list].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let args: Vec<&str> = words("command").chain(words("args")).collect();
+    let long = format!("--{flag}");
+    for (index, arg) in args.iter().enumerate() {
+        let Some(rest) = arg.strip_prefix(&long) else { continue };
+        if let Some(value) = rest.strip_prefix('=') {
+            return Some(value.to_owned());
+        }
+        if rest.is_empty() {
+            let next = args.get(index + 1).filter(|next| !next.starts_with("--"));
+            return Some(next.map_or("true", |next| next).to_owned());
+        }
+    }
+    let variable = format!("KRYPTON_{}", flag.replace('-', "_").to_uppercase());
+    let env = container["env"].as_array()?;
+    env.iter().find(|one| one["name"] == variable)?["value"].as_str().map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_flag_is_found_however_it_is_given() {
+        let deployment = json!({ "spec": { "template": { "spec": { "containers": [{
+            "args": ["--discovery=https://a:9090", "--ingress-read-timeout", "330s", "--discovery-plaintext", "--x"],
+            "env": [{ "name": "KRYPTON_THREADS", "value": "2" }, { "name": "KRYPTON_IDENTITY", "valueFrom": {} }],
+        }] } } } });
+        let value = |flag| value(&deployment, flag);
+        assert_eq!(value("discovery").as_deref(), Some("https://a:9090"));
+        assert_eq!(value("ingress-read-timeout").as_deref(), Some("330s"));
+        assert_eq!(value("discovery-plaintext").as_deref(), Some("true"));
+        assert_eq!(value("threads").as_deref(), Some("2"));
+        assert_eq!((value("identity"), value("ingress"), value("y")), (None, None, None));
+    }
+}

@@ -1,0 +1,325 @@
+//! The Ingresses and HTTPRoutes that lead to the gateways: is there one, is it taken, are its settings right?
+//!
+//! What the settings really do is seen by `--url` alone; here they are only read.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::args::Class;
+use crate::doctor::class;
+use crate::doctor::gather::Gathered;
+use crate::findings::{Finding, Level};
+
+/// What every ingress has to lead to the gateways.
+const PREFIX: &str = "/v1/agents";
+
+/// The shortest read timeout that is not told: as long as an Agent may be silent by default.
+const SILENCE: Duration = Duration::from_mins(5);
+
+/// An annotation of an Ingress.
+struct Setting {
+    class: Class,
+    annotation: &'static str,
+    /// What to write.
+    wanted: &'static str,
+    is_right: fn(Option<&str>) -> bool,
+    otherwise: &'static str,
+}
+
+/// The two settings of each class that has them as annotations; what a class does without one counts.
+const SETTINGS: [Setting; 6] = [
+    Setting {
+        class: Class::IngressNginx,
+        annotation: "nginx.ingress.kubernetes.io/proxy-buffering",
+        wanted: "\"off\"",
+        // Off unless the controller's ConfigMap turns it on.
+        is_right: |value| value.is_none_or(|value| value == "off"),
+        otherwise: "answers are held back",
+    },
+    Setting {
+        class: Class::IngressNginx,
+        annotation: "nginx.ingress.kubernetes.io/proxy-read-timeout",
+        wanted: "\"330\"",
+        is_right: is_long,
+        otherwise: "silence is cut, after 60 s where nothing is set",
+    },
+    Setting {
+        class: Class::Nginx,
+        annotation: "nginx.org/proxy-buffering",
+        wanted: "\"False\"",
+        is_right: |value| value.is_some_and(|value| value.eq_ignore_ascii_case("false")),
+        otherwise: "answers may be held back",
+    },
+    Setting {
+        class: Class::Nginx,
+        annotation: "nginx.org/proxy-read-timeout",
+        wanted: "\"330s\"",
+        is_right: is_long,
+        otherwise: "silence is cut, after 60 s where nothing is set",
+    },
+    Setting {
+        class: Class::Haproxy,
+        annotation: "haproxy.org/timeout-server",
+        wanted: "\"330s\"",
+        is_right: is_long,
+        otherwise: "silence is cut, after 50 s where nothing is set",
+    },
+    Setting {
+        class: Class::Contour,
+        annotation: "projectcontour.io/response-timeout",
+        wanted: "infinity",
+        is_right: |value| value.is_some_and(|value| value == "infinity"),
+        otherwise: "calls are cut, after 15 s where nothing is set",
+    },
+];
+
+/// What stands in front, as far as the cluster tells.
+pub(crate) fn classes(gathered: &Gathered) -> BTreeSet<Class> {
+    let ingresses = ingresses(gathered).filter_map(|ingress| class_of_ingress(ingress, gathered));
+    let routes = http_routes(gathered).flat_map(|route| {
+        parents(route).filter_map(|parent| class_of_gateway(gateway_of(route, parent, gathered)?, gathered))
+    });
+    ingresses.chain(routes).collect()
+}
+
+/// All findings about what is in front.
+pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for ingress in ingresses(gathered) {
+        findings.extend(judge_ingress(ingress, gathered));
+    }
+    for route in http_routes(gathered) {
+        findings.extend(judge_route(route, gathered));
+    }
+    if findings.is_empty() {
+        let service = format!("the Service {}-gateway", gathered.fullname());
+        let message = format!(
+            "no Ingress and no HTTPRoute leads to {service}: it is called from inside, or by a proxy of \
+            your own"
+        );
+        findings.push(Finding::new(Level::Note, "NoIngress", "Ingress", message));
+    }
+    findings
+}
+
+fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
+    let about = format!("Ingress {}", name(ingress));
+    let mut findings = Vec::new();
+    let rules = list(ingress, "/spec/rules");
+    let paths = rules.iter().flat_map(|rule| list(rule, "/http/paths"));
+    let leads = |path: &Value| {
+        let from = path["path"].as_str().unwrap_or("/");
+        path["pathType"] != "Exact" && PREFIX.starts_with(from.trim_end_matches('/'))
+    };
+    if !paths.into_iter().any(leads) && ingress.pointer("/spec/defaultBackend").is_none() {
+        findings.push(
+            Finding::new(
+                Level::Problem,
+                "WrongPath",
+                &about,
+                format!("does not route {PREFIX} and what is below it"),
+            )
+            .todo(format!("path: {PREFIX} with pathType: Prefix")),
+        );
+    }
+    let Some(class) = class_of_ingress(ingress, gathered) else {
+        let class = class_name(ingress).unwrap_or("none");
+        let message = format!("is of the class {class}, which is not known here; --url shows what it does");
+        findings.push(Finding::new(Level::Note, "UnknownClass", about, message));
+        return findings;
+    };
+    if class_name(ingress).is_some_and(|name| ingress_class(name, gathered).is_none()) {
+        let message = format!("its class {} does not exist", class_name(ingress).unwrap_or_default());
+        findings.push(Finding::new(Level::Problem, "NoIngressClass", &about, message).todo(
+            "kubectl get ingressclasses shows those there are; set ingress.className in the chart's values",
+        ));
+    }
+    for setting in SETTINGS.iter().filter(|setting| setting.class == class) {
+        let annotations = ingress.pointer("/metadata/annotations");
+        let value = annotations.and_then(|all| all[setting.annotation].as_str());
+        if !(setting.is_right)(value) {
+            let found = value.map_or("is not set".to_owned(), |value| format!("is {value:?}"));
+            let message = format!("{} {found}: {}", setting.annotation, setting.otherwise);
+            findings.push(Finding::new(Level::Warning, "WrongSetting", &about, message).todo(format!(
+                "annotate it with {}: {}, or set ingress.class: {} in the chart's values",
+                setting.annotation,
+                setting.wanted,
+                class::name(class)
+            )));
+        }
+    }
+    if findings.is_empty() {
+        let message = format!("leads to the gateways ({}); its settings are right", class::name(class));
+        findings.push(Finding::new(Level::Good, "Ingress", about, message));
+    }
+    findings
+}
+
+fn judge_route(route: &Value, gathered: &Gathered) -> Vec<Finding> {
+    let about = format!("HTTPRoute {}", name(route));
+    let mut findings = Vec::new();
+    for parent in parents(route) {
+        let parent_name = parent["name"].as_str().unwrap_or_default();
+        let Some(gateway) = gateway_of(route, parent, gathered) else {
+            let message = format!("its parent, the Gateway {parent_name}, does not exist");
+            findings.push(Finding::new(Level::Problem, "NoGateway", &about, message).todo(
+                "kubectl get gateways -A shows those there are; set httpRoute.parentRefs in the chart's values",
+            ));
+            continue;
+        };
+        match accepted(route, parent_name) {
+            Some((true, _)) => {}
+            Some((false, why)) => findings.push(
+                Finding::new(
+                    Level::Problem,
+                    "NotAccepted",
+                    &about,
+                    format!("{parent_name} refuses it: {why}"),
+                )
+                .todo("see allowedRoutes and the hostnames of the Gateway's listeners"),
+            ),
+            None => {
+                let class =
+                    gateway.pointer("/spec/gatewayClassName").and_then(Value::as_str).unwrap_or_default();
+                let message =
+                    format!("{parent_name} says nothing of it: does the controller of {class} run?");
+                findings.push(Finding::new(Level::Warning, "NotAccepted", &about, message));
+            }
+        }
+    }
+    for rule in list(route, "/spec/rules").iter().filter(|rule| leads_to(rule, gathered)) {
+        let request = rule.pointer("/timeouts/request").and_then(Value::as_str);
+        if request != Some("0s") {
+            let found = request
+                .map_or("is not set, and the default of many is 15 s".to_owned(), |is| format!("is {is}"));
+            findings.push(
+                Finding::new(
+                    Level::Warning,
+                    "WrongSetting",
+                    &about,
+                    format!("timeouts.request {found}: calls are cut"),
+                )
+                .todo("timeouts.request: 0s in the rule"),
+            );
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::new(Level::Good, "HTTPRoute", about, "is accepted; its settings are right"));
+    }
+    findings
+}
+
+/// Whether `parent` takes `route`, and what it says; `None` where it says nothing.
+fn accepted(route: &Value, parent: &str) -> Option<(bool, String)> {
+    let statuses = list(route, "/status/parents");
+    let status =
+        statuses.iter().find(|one| one.pointer("/parentRef/name").is_some_and(|name| name == parent))?;
+    let condition = list(status, "/conditions").iter().find(|condition| condition["type"] == "Accepted")?;
+    let message = condition["message"].as_str().unwrap_or_default();
+    let reason = condition["reason"].as_str().unwrap_or_default();
+    Some((condition["status"] == "True", format!("{reason}, {message}")))
+}
+
+/// Ingresses with a path to the gateways.
+fn ingresses(gathered: &Gathered) -> impl Iterator<Item = &Value> {
+    let service = format!("{}-gateway", gathered.fullname());
+    gathered.ingresses.iter().filter(move |ingress| {
+        let rules = list(ingress, "/spec/rules");
+        let backends = rules.iter().flat_map(|rule| list(rule, "/http/paths"));
+        let mut names = backends.filter_map(|path| path.pointer("/backend/service/name"));
+        let default = ingress.pointer("/spec/defaultBackend/service/name");
+        names.any(|name| *name == service) || default.is_some_and(|name| *name == service)
+    })
+}
+
+/// HTTPRoutes with a rule to the gateways.
+fn http_routes(gathered: &Gathered) -> impl Iterator<Item = &Value> {
+    gathered.http_routes.iter().filter(|route| {
+        let own = route.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+        list(route, "/spec/rules").iter().any(|rule| {
+            leads_to(rule, gathered)
+                && list(rule, "/backendRefs")
+                    .iter()
+                    .any(|backend| backend["namespace"].as_str().unwrap_or(own) == gathered.namespace)
+        })
+    })
+}
+
+fn leads_to(rule: &Value, gathered: &Gathered) -> bool {
+    let service = format!("{}-gateway", gathered.fullname());
+    list(rule, "/backendRefs").iter().any(|backend| backend["name"] == service)
+}
+
+/// The Gateways that a route names; a parent of another kind is none.
+fn parents(route: &Value) -> impl Iterator<Item = &Value> {
+    list(route, "/spec/parentRefs")
+        .iter()
+        .filter(|parent| parent["kind"].as_str().is_none_or(|kind| kind == "Gateway"))
+}
+
+fn gateway_of<'a>(route: &Value, parent: &Value, gathered: &'a Gathered) -> Option<&'a Value> {
+    let own = route.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+    let namespace = parent["namespace"].as_str().unwrap_or(own);
+    gathered.gateway_objects.iter().find(|gateway| {
+        gateway.pointer("/metadata/name") == parent.get("name")
+            && gateway.pointer("/metadata/namespace").is_some_and(|found| found == namespace)
+    })
+}
+
+fn class_of_gateway(gateway: &Value, gathered: &Gathered) -> Option<Class> {
+    let name = gateway.pointer("/spec/gatewayClassName")?;
+    let found = gathered.gateway_classes.iter().find(|one| one.pointer("/metadata/name") == Some(name))?;
+    class::of_controller(found.pointer("/spec/controllerName")?.as_str()?)
+}
+
+/// By its IngressClass, else by the class's own name.
+fn class_of_ingress(ingress: &Value, gathered: &Gathered) -> Option<Class> {
+    let name = class_name(ingress)?;
+    let controller = ingress_class(name, gathered).and_then(|one| one.pointer("/spec/controller")?.as_str());
+    match controller {
+        Some(controller) => class::of_controller(controller),
+        None => match name {
+            // By far the most frequent meaning of the word.
+            "nginx" => Some(Class::IngressNginx),
+            "haproxy" => Some(Class::Haproxy),
+            "traefik" => Some(Class::Traefik),
+            "contour" => Some(Class::Contour),
+            _ => None,
+        },
+    }
+}
+
+fn ingress_class<'a>(name: &str, gathered: &'a Gathered) -> Option<&'a Value> {
+    gathered
+        .ingress_classes
+        .iter()
+        .find(|one| one.pointer("/metadata/name").is_some_and(|found| found == name))
+}
+
+/// The class that an Ingress names, in its field or by the annotation of old.
+fn class_name(ingress: &Value) -> Option<&str> {
+    let annotation = ingress.pointer("/metadata/annotations/kubernetes.io~1ingress.class");
+    ingress.pointer("/spec/ingressClassName").or(annotation)?.as_str()
+}
+
+/// Whether a read timeout leaves an agent its time: seconds, or a duration.
+fn is_long(value: Option<&str>) -> bool {
+    let Some(value) = value else { return false };
+    let seconds = value.parse().map(Duration::from_secs).ok();
+    seconds.or_else(|| humantime::parse_duration(value).ok()).is_some_and(|timeout| timeout > SILENCE)
+}
+
+fn list<'a>(object: &'a Value, at: &str) -> &'a [Value] {
+    object.pointer(at).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn name(object: &Value) -> String {
+    let text =
+        |field: &str| object.pointer("/metadata").and_then(|meta| meta[field].as_str()).unwrap_or_default();
+    format!("{}/{}", text("namespace"), text("name"))
+}
+
+#[cfg(test)]
+mod tests;

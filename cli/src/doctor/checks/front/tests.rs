@@ -1,0 +1,149 @@
+use serde_json::json;
+
+use super::*;
+
+fn ingress(class: &str, annotations: Value) -> Value {
+    json!({
+        "metadata": { "namespace": "krypton-system", "name": "krypton-gateway", "annotations": annotations },
+        "spec": { "ingressClassName": class, "rules": [{ "http": { "paths": [{
+            "path": "/v1/agents", "pathType": "Prefix",
+            "backend": { "service": { "name": "krypton-gateway", "port": { "number": 8080 } } } }] } }] },
+    })
+}
+
+fn ingress_class(name: &str, controller: &str) -> Value {
+    json!({ "metadata": { "name": name }, "spec": { "controller": controller } })
+}
+
+fn with_ingress(ingress: Value) -> Gathered {
+    Gathered {
+        release: "krypton".to_owned(),
+        namespace: "krypton-system".to_owned(),
+        ingresses: vec![ingress],
+        ingress_classes: vec![
+            ingress_class("nginx", "k8s.io/ingress-nginx"),
+            ingress_class("f5", "nginx.org/ingress-controller"),
+            ingress_class("own", "example.com/own"),
+            ingress_class("contour", "projectcontour.io/ingress-controller"),
+        ],
+        ..Gathered::default()
+    }
+}
+
+fn names(gathered: &Gathered) -> Vec<String> {
+    all(gathered).into_iter().map(|finding| finding.name).collect()
+}
+
+#[test]
+fn an_ingress_is_held_to_the_settings_of_its_class() {
+    for (class, annotations, expected) in [
+        ("nginx", json!({}), &["WrongSetting"][..]),
+        ("nginx", json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "330" }), &["Ingress"]),
+        (
+            "nginx",
+            json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "300",
+                "nginx.ingress.kubernetes.io/proxy-buffering": "on" }),
+            &["WrongSetting", "WrongSetting"],
+        ),
+        ("f5", json!({}), &["WrongSetting", "WrongSetting"]),
+        (
+            "f5",
+            json!({ "nginx.org/proxy-buffering": "False", "nginx.org/proxy-read-timeout": "330s" }),
+            &["Ingress"],
+        ),
+        ("contour", json!({ "projectcontour.io/response-timeout": "infinity" }), &["Ingress"]),
+        ("haproxy", json!({ "haproxy.org/timeout-server": "1h" }), &["NoIngressClass"]),
+        ("own", json!({}), &["UnknownClass"]),
+    ] {
+        assert_eq!(
+            names(&with_ingress(ingress(class, annotations.clone()))),
+            expected,
+            "{class} {annotations}"
+        );
+    }
+}
+
+#[test]
+fn an_ingress_has_to_route_all_below_the_prefix() {
+    let right = json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "330" });
+    for (path, kind, good) in [
+        ("/v1/agents", "Prefix", true),
+        ("/", "Prefix", true),
+        ("/v1/", "ImplementationSpecific", true),
+        ("/v1/agents", "Exact", false),
+        ("/agents", "Prefix", false),
+        ("/v1/agents/team-a", "Prefix", false),
+    ] {
+        let mut ingress = ingress("nginx", right.clone());
+        ingress["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!(path);
+        ingress["spec"]["rules"][0]["http"]["paths"][0]["pathType"] = json!(kind);
+        assert_eq!(names(&with_ingress(ingress)) == ["Ingress"], good, "{path} {kind}");
+    }
+}
+
+#[test]
+fn an_ingress_to_something_else_is_not_looked_at() {
+    let mut other = ingress("nginx", json!({}));
+    other["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!("ui");
+    assert_eq!(names(&with_ingress(other)), ["NoIngress"]);
+}
+
+fn route() -> Value {
+    json!({
+        "metadata": { "namespace": "krypton-system", "name": "krypton-gateway" },
+        "spec": {
+            "parentRefs": [{ "name": "public", "namespace": "edge" }],
+            "rules": [{ "timeouts": { "request": "0s" }, "backendRefs": [{ "name": "krypton-gateway", "port": 8080 }] }],
+        },
+        "status": { "parents": [{ "parentRef": { "name": "public", "namespace": "edge" },
+            "conditions": [{ "type": "Accepted", "status": "True", "reason": "Accepted", "message": "" }] }] },
+    })
+}
+
+fn with_route(route: Value) -> Gathered {
+    Gathered {
+        release: "krypton".to_owned(),
+        namespace: "krypton-system".to_owned(),
+        http_routes: vec![route],
+        gateway_objects: vec![json!({ "metadata": { "namespace": "edge", "name": "public" },
+            "spec": { "gatewayClassName": "eg" } })],
+        gateway_classes: vec![json!({ "metadata": { "name": "eg" },
+            "spec": { "controllerName": "gateway.envoyproxy.io/gatewayclass-controller" } })],
+        ..Gathered::default()
+    }
+}
+
+#[test]
+fn a_route_is_held_to_its_parent_and_its_timeout() {
+    assert_eq!(names(&with_route(route())), ["HTTPRoute"]);
+    assert_eq!(classes(&with_route(route())), BTreeSet::from([Class::EnvoyGateway]));
+
+    let mut lost = route();
+    lost["spec"]["parentRefs"][0]["name"] = json!("privat");
+    let gathered = with_route(lost);
+    assert_eq!(names(&gathered), ["NoGateway"]);
+    assert!(all(&gathered)[0].message.contains("the Gateway privat, does not exist"));
+
+    let mut refused = route();
+    refused["status"]["parents"][0]["conditions"][0] =
+        json!({ "type": "Accepted", "status": "False", "reason": "NotAllowedByListeners", "message": "no" });
+    assert!(all(&with_route(refused))[0].message.contains("public refuses it: NotAllowedByListeners, no"));
+
+    let mut silent = route();
+    silent["status"] = json!({});
+    assert_eq!(names(&with_route(silent)), ["NotAccepted"]);
+
+    for timeouts in [json!({}), json!({ "request": "15s" })] {
+        let mut cut = route();
+        cut["spec"]["rules"][0]["timeouts"] = timeouts;
+        assert_eq!(names(&with_route(cut)), ["WrongSetting"]);
+    }
+}
+
+#[test]
+fn the_class_is_told_by_the_ingress_class() {
+    let of = |class| classes(&with_ingress(ingress(class, json!({}))));
+    assert_eq!(of("f5"), BTreeSet::from([Class::Nginx]));
+    assert_eq!(of("nginx"), BTreeSet::from([Class::IngressNginx]));
+    assert_eq!(of("own"), BTreeSet::new());
+}

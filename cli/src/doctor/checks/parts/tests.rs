@@ -1,0 +1,106 @@
+use serde_json::json;
+
+use super::*;
+use crate::doctor::gather::GatewayPod;
+
+fn deployment(component: &str, image: &str, available: i64) -> Value {
+    json!({
+        "metadata": { "name": format!("krypton-{component}"), "generation": 3,
+            "labels": { (keys::COMPONENT_LABEL): component } },
+        "spec": { "replicas": 2, "template": { "spec": { "containers": [{ "image": image, "args": [] }] } } },
+        "status": { "availableReplicas": available, "updatedReplicas": 2, "observedGeneration": 3 },
+    })
+}
+
+fn names(findings: &[Finding]) -> Vec<(Level, &str)> {
+    findings.iter().map(|finding| (finding.level, finding.name.as_str())).collect()
+}
+
+#[test]
+fn an_installation_that_is_not_there_is_a_problem() {
+    let findings = deployments(&Gathered::default());
+    assert_eq!(names(&findings), [(Level::Problem, "NotInstalled"); 2]);
+}
+
+#[test]
+fn a_deployment_is_judged_by_its_pods() {
+    for (available, level) in [(2, Level::Good), (1, Level::Warning), (0, Level::Problem)] {
+        assert_eq!(availability(&deployment("gateway", "r/krypton-gateway:1", available)).level, level);
+    }
+    let mut rolling = deployment("gateway", "a:1", 2);
+    rolling["status"]["observedGeneration"] = json!(2);
+    assert_eq!(availability(&rolling).level, Level::Warning);
+}
+
+#[test]
+fn different_versions_are_told() {
+    let gathered = Gathered {
+        deployments: vec![
+            deployment("gateway", "r:5000/krypton-gateway:1.2", 2),
+            deployment("controller", "r:5000/krypton-controller:1.3", 2),
+        ],
+        ..Gathered::default()
+    };
+    let findings = deployments(&gathered);
+    assert_eq!(findings[2].name, "VersionsDiffer");
+    assert!(findings[2].message.contains("1.2, 1.3"));
+    assert_eq!((version("a"), version("r:5000/a"), version("a@sha256:1")), ("latest", "latest", "sha256:1"));
+}
+
+#[test]
+fn a_gateway_says_itself_what_is_missing() {
+    let pod = |name: &str, ready| GatewayPod { name: name.to_owned(), ready };
+    let verbose = "[+] listening: ready\n[-] routes: no table yet\nnot ready\n".to_owned();
+    let gathered = Gathered {
+        gateways: vec![
+            pod("g-1", Ok((true, "ready\n".to_owned()))),
+            pod("g-2", Ok((false, verbose))),
+            pod("g-3", Err("the pod does not run".to_owned())),
+        ],
+        ..Gathered::default()
+    };
+    let findings = gateways(&gathered);
+    assert_eq!(findings[0].message, "1 of 3 are ready by their own word");
+    assert_eq!(findings[1].message, "is not ready: routes: no table yet");
+    assert_eq!(findings[2].name, "GatewayNotAsked");
+}
+
+#[test]
+fn a_lease_that_nobody_renews_has_no_leader() {
+    let lease = |holder: &str| {
+        let lease = json!({ "spec": { "holderIdentity": holder, "leaseDurationSeconds": 10,
+            "renewTime": "2026-01-01T00:00:00.000000Z" } });
+        Gathered { lease: Some(serde_json::from_value(lease).unwrap()), ..Gathered::default() }
+    };
+    let renewed = Duration::from_secs(1_767_225_600);
+    let judged = |gathered: &Gathered, age| super::lease(gathered, renewed + Duration::from_secs(age)).name;
+    assert_eq!(judged(&lease("krypton-controller-a"), 5), "Leader");
+    assert_eq!(judged(&lease("krypton-controller-a"), 31), "NoLeader");
+    assert_eq!(judged(&lease(""), 5), "NoLeader");
+    assert_eq!(judged(&Gathered::default(), 5), "NoLeader");
+}
+
+#[test]
+fn a_definition_that_lacks_fields_is_old() {
+    let mut crd = serde_json::to_value(agent_crd()).unwrap();
+    let gathered = |crd| Gathered { crd: Some(crd), ..Gathered::default() };
+    assert_eq!(definition(&gathered(crd.clone())).level, Level::Good);
+    let fields = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    crd.pointer_mut(fields).unwrap().as_object_mut().unwrap().remove("maxDuration");
+    let finding = definition(&gathered(crd));
+    assert!(finding.message.ends_with("it lacks maxDuration"), "{}", finding.message);
+    assert_eq!(definition(&Gathered::default()).name, "NoDefinition");
+}
+
+#[test]
+fn plain_discovery_is_told() {
+    let gathered = |flag: &str| {
+        let mut gateway = deployment("gateway", "a:1", 2);
+        gateway["spec"]["template"]["spec"]["containers"][0]["args"] = json!([flag]);
+        Gathered { deployments: vec![gateway, deployment("controller", "a:1", 2)], ..Gathered::default() }
+    };
+    let named = |flag| discovery(&gathered(flag)).unwrap().name;
+    assert_eq!(named("--discovery=http://krypton-controller:9090"), "DiscoveryPlaintext");
+    assert_eq!(named("--discovery=https://krypton-controller:9090"), "DiscoveryEncrypted");
+    assert_eq!(discovery(&Gathered::default()), None);
+}

@@ -1,0 +1,199 @@
+//! Asks the gateway's synthetic probe through the public URL, and writes down what arrived when.
+//!
+//! Never judges: that is [`super::verdict`]'s. Calls no agent.
+//!
+//! 1. A stream of events: does the call reach a gateway, and do events arrive as they are sent?
+//! 2. A silent call and, beside it, a busy one of the same length: is one of them cut?
+//! 3. An upload and, if it is refused, smaller ones: how large may it be?
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode, header};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::class;
+use super::refusal;
+use super::verdict::{self, End, Event, Seen, Upload, Verdict};
+use crate::args::{Class, DoctorArgs};
+use crate::http::{Answer, HttpError, Way, empty, zeros};
+use crate::progress;
+use crate::sse::Events;
+
+/// The first stream: long enough that a buffer shows, short enough to wait for.
+const EVENTS: u32 = 10;
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// Between two events of the busy call, unless it would have more than the gateway sends ([`MOST_EVENTS`]).
+const BUSY_INTERVAL: Duration = Duration::from_secs(1);
+const MOST_EVENTS: u32 = 600;
+
+/// How much longer than its length an answer is waited for: a front may hold all of it.
+const LATE: Duration = Duration::from_secs(15);
+
+/// How long an upload may take.
+const UPLOAD: Duration = Duration::from_mins(2);
+
+const MIB: u64 = 1024 * 1024;
+
+/// The first upload, and the smaller ones that narrow a limit down.
+const LARGE: u64 = 8 * MIB;
+const LARGE_IF_QUICK: u64 = 2 * MIB;
+const SMALLER: [u64; 4] = [64 * 1024, MIB, 2 * MIB, 4 * MIB];
+
+/// What came of it.
+pub(crate) struct Looked {
+    pub(crate) verdicts: Vec<Verdict>,
+    /// What the answers say of who sent them.
+    pub(crate) classes: BTreeSet<Class>,
+}
+
+/// What an event says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    #[serde(default)]
+    sent_unix_ms: u64,
+    after_silence_ms: Option<u64>,
+}
+
+/// Looks at the way to the gateways.
+pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
+    let mut looked = Looked { verdicts: Vec::new(), classes: BTreeSet::new() };
+    let length = INTERVAL * (EVENTS - 1);
+    let target = format!("stream?events={EVENTS}&interval={}", INTERVAL.as_millis());
+    let first = watch(way, &target, EVENTS, length + LATE);
+    let first = match progress::during("watching a stream of events", Some(length), first).await {
+        Ok((seen, classes)) => {
+            looked.classes = classes;
+            verdict::pace(&seen, INTERVAL)
+        }
+        Err(refused) => {
+            looked.verdicts.push(refused);
+            return looked;
+        }
+    };
+    looked.verdicts.push(first);
+    if !args.quick {
+        let work = cuts(way, args.silence);
+        looked.verdicts.push(progress::during("waiting for a silent answer", Some(args.silence), work).await);
+    }
+    let large = if args.quick { LARGE_IF_QUICK } else { LARGE };
+    let uploads = progress::during("uploading", None, uploads(way, large)).await;
+    looked.verdicts.push(match uploads {
+        Ok(uploads) => verdict::body(&uploads),
+        Err(refused) => refused,
+    });
+    looked
+}
+
+/// A silent call and a busy one.
+async fn cuts(way: &Way, silence: Duration) -> Verdict {
+    let interval = BUSY_INTERVAL.max(silence / MOST_EVENTS);
+    let events = 1 + u32::try_from(silence.as_millis() / interval.as_millis()).unwrap_or(MOST_EVENTS - 1);
+    let events = events.min(MOST_EVENTS);
+    let (silent_target, busy_target) = (
+        format!("stream?silence={}", silence.as_millis()),
+        format!("stream?events={events}&interval={}", interval.as_millis()),
+    );
+    let limit = silence + LATE;
+    let (silent, busy) =
+        tokio::join!(watch(way, &silent_target, u32::MAX, limit), watch(way, &busy_target, events, limit));
+    match silent {
+        Ok((silent, _)) => verdict::cut(&silent, busy.ok().map(|(seen, _)| seen).as_ref(), silence),
+        Err(refused) => refused,
+    }
+}
+
+/// Reads a stream to its end, at most for `limit`. Whole it is with `expected` events, or with the one that follows
+/// silence.
+async fn watch(
+    way: &Way,
+    target: &str,
+    expected: u32,
+    limit: Duration,
+) -> Result<(Seen, BTreeSet<Class>), Verdict> {
+    let begin = Instant::now();
+    let deadline = begin + limit;
+    let request = Request::get(format!("/v1/agents/_probe/{target}"))
+        .header(header::ACCEPT, "text/event-stream")
+        .body(empty())
+        .expect("numbers in a path make a path");
+    let mut seen = Seen { events: Vec::new(), end: End::Cut, ended: Duration::ZERO };
+    let answer = timeout_at(deadline, way.send(request)).await;
+    seen.ended = begin.elapsed();
+    let mut answer = match answer {
+        Ok(Ok(answer)) => answer,
+        // A connection that is ended without a word, after a while: cut, and never unreachable.
+        Ok(Err(HttpError::Exchange(_))) if seen.ended > Duration::from_secs(1) => {
+            return Ok((seen, BTreeSet::new()));
+        }
+        Ok(Err(error)) => return Err(refusal::of_error(&error, way.url())),
+        Err(_) => return Ok((seen, BTreeSet::new())),
+    };
+    let classes = class::of_server_header(answer.header("server"));
+    if answer.status == StatusCode::GATEWAY_TIMEOUT && !refusal::is_of_gateway(&answer) {
+        return Ok((seen, classes));
+    }
+    if answer.status != StatusCode::OK || !answer.is_event_stream() {
+        return Err(refusal::of_answer(answer, way.url()).await);
+    }
+    seen.end =
+        timeout_at(deadline, read(&mut answer, begin, expected, &mut seen.events)).await.unwrap_or(End::Cut);
+    seen.ended = begin.elapsed();
+    Ok((seen, classes))
+}
+
+async fn read(answer: &mut Answer, begin: Instant, expected: u32, events: &mut Vec<Event>) -> End {
+    let mut parser = Events::default();
+    while let Ok(Some(bytes)) = answer.next().await {
+        let arrived = begin.elapsed();
+        for data in parser.push(&bytes) {
+            let said: Said = serde_json::from_str(&data).unwrap_or_default();
+            events.push(Event { sent: Duration::from_millis(said.sent_unix_ms), arrived });
+            if said.after_silence_ms.is_some() || events.len() >= expected as usize {
+                return End::Whole;
+            }
+        }
+    }
+    End::Cut
+}
+
+/// The large upload and, if it is refused, smaller ones.
+async fn uploads(way: &Way, large: u64) -> Result<Vec<(u64, Upload)>, Verdict> {
+    let first = upload(way, large).await?;
+    let mut uploads = vec![(large, first)];
+    if first == Upload::Refused {
+        for bytes in SMALLER.into_iter().filter(|bytes| *bytes < large) {
+            let came = upload(way, bytes).await?;
+            uploads.push((bytes, came));
+            if came == Upload::Refused {
+                break;
+            }
+        }
+    }
+    Ok(uploads)
+}
+
+async fn upload(way: &Way, bytes: u64) -> Result<Upload, Verdict> {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/v1/agents/_probe/upload")
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .header(header::CONTENT_LENGTH, bytes)
+        .body(zeros(bytes))
+        .expect("constants make a request");
+    let answer = match timeout_at(Instant::now() + UPLOAD, way.send(request)).await {
+        Ok(Ok(answer)) => answer,
+        // What is refused before it is read often ends with a reset instead of the answer.
+        Ok(Err(HttpError::Exchange(_))) => return Ok(Upload::Refused),
+        Ok(Err(error)) => return Err(refusal::of_error(&error, way.url())),
+        Err(_) => return Err(refusal::of_error(&HttpError::Slow(UPLOAD), way.url())),
+    };
+    match answer.status {
+        StatusCode::OK => Ok(Upload::Passed),
+        StatusCode::PAYLOAD_TOO_LARGE => Ok(Upload::Refused),
+        _ => Err(refusal::of_answer(answer, way.url()).await),
+    }
+}

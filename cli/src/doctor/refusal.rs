@@ -1,0 +1,146 @@
+//! Why a call did not reach the gateway's probe, in a sentence.
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::verdict::Verdict;
+use crate::http::{Answer, HttpError};
+use crate::url::Url;
+
+/// Most of an answer that is read for its sentence.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The gateway's error, as far as it is told here.
+#[derive(Debug, Deserialize)]
+pub(crate) struct GatewayError {
+    pub(crate) error: String,
+    pub(crate) code: String,
+    #[serde(default, rename = "requestId")]
+    pub(crate) request_id: String,
+}
+
+// === impl GatewayError ===
+
+impl GatewayError {
+    /// The gateway's error in `body`; `None` where somebody else wrote it.
+    pub(crate) fn parse(body: &str) -> Option<Self> {
+        serde_json::from_str(body).ok()
+    }
+}
+
+/// Whether an answer is in the form of the gateway's own errors, before its body is read.
+pub(crate) fn is_of_gateway(answer: &Answer) -> bool {
+    answer.header("content-type").starts_with("application/json")
+        && answer.header("x-content-type-options") == "nosniff"
+}
+
+/// What an error on the way means.
+pub(crate) fn of_error(error: &HttpError, url: &Url) -> Verdict {
+    let more = match error {
+        HttpError::Resolve { .. } => {
+            "; give the address by --resolve HOST:PORT:ADDR if DNS does not have it yet"
+        }
+        HttpError::Tls { .. } => {
+            "; check the ingress' certificate (tls of the Ingress, the Gateway's listener), or give its CA by --cacert"
+        }
+        HttpError::Connect { .. } | HttpError::ConnectTimeout { .. } => {
+            "; nothing listens there, or a firewall is in between"
+        }
+        HttpError::Exchange(_) if url.https() => "; does the port speak TLS?",
+        HttpError::Exchange(_) => "; does the port speak TLS? Then the URL begins with https://",
+        HttpError::Trust(_) | HttpError::TooLarge(_) | HttpError::Slow(_) => "",
+    };
+    Verdict::NotRouted { why: format!("{error}{more}") }
+}
+
+/// What an answer means that is not the probe's.
+pub(crate) async fn of_answer(answer: Answer, url: &Url) -> Verdict {
+    let (status, location) = (answer.status, answer.header("location").to_owned());
+    let kind = answer.header("content-type").to_owned();
+    let body = answer.text(MAX_BODY).await.unwrap_or_default();
+    judge(status, &location, &kind, &body, url)
+}
+
+fn judge(status: StatusCode, location: &str, kind: &str, body: &str, url: &Url) -> Verdict {
+    if let Some(error) = GatewayError::parse(body) {
+        return of_gateway(&error);
+    }
+    let code = status.as_u16();
+    let why = match code {
+        200 => format!(
+            "something answers 200 that is not a gateway ({kind}): the path /v1/agents of {url} leads elsewhere"
+        ),
+        300..=399 => format!(
+            "{code}, redirected to {location}: give that URL, or take the redirect off the path /v1/agents; agents' \
+             clients do not follow one with a POST"
+        ),
+        401 | 403 => format!(
+            "{code}: what is in front asks for credentials or refuses them; let GET and POST \
+             /v1/agents/_probe/ through, or ask from where it does"
+        ),
+        404 => format!(
+            "404, and not by a gateway: nothing routes /v1/agents of {url} to the Service krypton-gateway, port 8080; \
+             is the host right, is the path a prefix, is the Ingress' class or the HTTPRoute's Gateway the right one?"
+        ),
+        502..=504 => format!(
+            "{code}, and not by a gateway: what is in front has no gateway to call, or cannot reach one; look at the \
+             endpoints of the Service krypton-gateway, and at NetworkPolicies"
+        ),
+        _ => format!("{code}, and not by a gateway: what is in front answers by itself"),
+    };
+    Verdict::NotRouted { why }
+}
+
+fn of_gateway(error: &GatewayError) -> Verdict {
+    match error.code.as_str() {
+        "probe_disabled" => Verdict::ProbeDisabled,
+        "probe_busy" => Verdict::ProbeUnavailable {
+            why: "the gateway answers as many probes as it may; try again in a minute".to_owned(),
+        },
+        // Before there was a probe, its path was no path.
+        "bad_path" => Verdict::ProbeUnavailable {
+            why: "the gateways have no probe: they are older than this program; upgrade them".to_owned(),
+        },
+        "host_not_allowed" => Verdict::NotRouted {
+            why: "the gateway does not serve that host: add it to allowedHosts of the chart".to_owned(),
+        },
+        code => Verdict::ProbeUnavailable { why: format!("the gateway answers {code}: {}", error.error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(status: u16, body: &str) -> String {
+        let url = "https://agents.example.com".parse().unwrap();
+        let status = StatusCode::from_u16(status).unwrap();
+        let verdict = judge(status, "https://login.example.com/", "text/html", body, &url);
+        format!("{verdict}: {}", verdict.sentence())
+    }
+
+    #[test]
+    fn every_answer_that_is_not_ours_gets_a_sentence() {
+        for (status, sentence) in [
+            (200, "NotRouted: something answers 200"),
+            (302, "redirected to https://login.example.com/"),
+            (401, "asks for credentials"),
+            (403, "asks for credentials"),
+            (404, "nothing routes /v1/agents"),
+            (503, "has no gateway to call"),
+            (418, "answers by itself"),
+        ] {
+            assert!(why(status, "<html>").contains(sentence), "{}", why(status, "<html>"));
+        }
+    }
+
+    #[test]
+    fn the_gateways_own_errors_are_told_by_their_code() {
+        let error = |code| format!(r#"{{"error":"e","code":"{code}","requestId":"1"}}"#);
+        assert!(why(404, &error("probe_disabled")).starts_with("ProbeDisabled"));
+        assert!(why(503, &error("probe_busy")).contains("try again"));
+        assert!(why(400, &error("bad_path")).contains("older than this program"));
+        assert!(why(421, &error("host_not_allowed")).contains("allowedHosts"));
+        assert!(why(503, &error("gateway_not_ready")).contains("gateway_not_ready: e"));
+    }
+}

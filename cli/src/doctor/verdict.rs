@@ -1,0 +1,212 @@
+//! What a front does to a call, judged from when things were sent and when they arrived.
+//!
+//! Pure: the clock of the sender and that of the receiver are never compared, only what passed on each. A front that
+//! delays everything equally is no matter; one that holds back what came early is.
+
+use std::fmt;
+use std::time::Duration;
+
+/// An event may be this much later than the quickest one without being called held back, or two intervals where that is
+/// more: a slow network, a busy machine.
+const JITTER: Duration = Duration::from_millis(400);
+
+/// Timeouts that fronts have by default, in seconds: Envoy's route, some load balancers, HAProxy, nginx and Traefik.
+const KNOWN_CUTS: [u64; 4] = [15, 30, 50, 60];
+
+/// A cut this near to a known timeout is that timeout.
+const NEAR: Duration = Duration::from_millis(1500);
+
+const MIB: u64 = 1024 * 1024;
+
+/// One event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// When the gateway sent it, on its clock.
+    pub(crate) sent: Duration,
+    /// When it arrived, since the call began.
+    pub(crate) arrived: Duration,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With the event that is the last one.
+    Whole,
+    /// Before it.
+    Cut,
+}
+
+/// A stream as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// What arrived.
+    pub(crate) events: Vec<Event>,
+    /// How it ended.
+    pub(crate) end: End,
+    /// When, since the call began.
+    pub(crate) ended: Duration,
+}
+
+/// How an upload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// The gateway counted all of it.
+    Passed,
+    /// Refused for its size, or broken off.
+    Refused,
+}
+
+/// What is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// A pause between bytes.
+    Silence,
+    /// The whole call, however busy.
+    Total,
+}
+
+/// What a front does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Events arrive as they are sent.
+    Streaming,
+    /// Events are held back, the longest for so long.
+    Buffered { held: Duration },
+    /// A call ends after so long.
+    Cut { after: Duration, limit: Limit },
+    /// A call may be so long, as far as was looked.
+    NotCut { looked: Duration },
+    /// A body of more than so many bytes is refused.
+    BodyLimit { bytes: u64 },
+    /// A body may be so large, as far as was looked.
+    BodyPasses { bytes: u64 },
+    /// The call does not reach a gateway.
+    NotRouted { why: String },
+    /// The gateways do not answer probes.
+    ProbeDisabled,
+    /// The gateways answer, but not to probes: too many at a time, or an older version.
+    ProbeUnavailable { why: String },
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// A sentence for a person.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::Streaming => "events arrive as they are sent".to_owned(),
+            Self::Buffered { held } => format!(
+                "events are held back, for up to {:.1} s: an agent's answer is seen late or only when it is whole",
+                held.as_secs_f64()
+            ),
+            Self::Cut { after, limit: Limit::Silence } => format!(
+                "a call is cut after {} s without a byte; an agent that thinks longer is never heard",
+                seconds(*after)
+            ),
+            Self::Cut { after, limit: Limit::Total } => {
+                format!("a call is cut after {} s, also while it is busy", seconds(*after))
+            }
+            Self::NotCut { looked } => format!("{} s of silence are not cut", looked.as_secs()),
+            Self::BodyLimit { bytes } => format!("a request of more than {} is refused", size(*bytes)),
+            Self::BodyPasses { bytes } => format!("a request of {} passes", size(*bytes)),
+            Self::NotRouted { why } | Self::ProbeUnavailable { why } => why.clone(),
+            Self::ProbeDisabled => {
+                "the gateways do not answer probes (--probe false), so nothing can be said of the way to them"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// Its name: `Streaming`, `CutAt60s`, `BodyLimit1MiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Streaming => f.write_str("Streaming"),
+            Self::Buffered { .. } => f.write_str("Buffered"),
+            Self::Cut { after, .. } => match known_cut(*after) {
+                Some(seconds) => write!(f, "CutAt{seconds}s"),
+                None => write!(f, "CutAfter{}s", seconds(*after)),
+            },
+            Self::NotCut { .. } => f.write_str("NotCut"),
+            Self::BodyLimit { bytes } => write!(f, "BodyLimit{}", size(*bytes).replace(' ', "")),
+            Self::BodyPasses { .. } => f.write_str("BodyPasses"),
+            Self::NotRouted { .. } => f.write_str("NotRouted"),
+            Self::ProbeDisabled => f.write_str("ProbeDisabled"),
+            Self::ProbeUnavailable { .. } => f.write_str("ProbeUnavailable"),
+        }
+    }
+}
+
+/// Whether events arrived as they were sent, one each `interval`.
+pub(crate) fn pace(seen: &Seen, interval: Duration) -> Verdict {
+    // How long each was under way, but for what is the same for all: the difference of the clocks.
+    let under_way = |event: &Event| signed_millis(event.arrived) - signed_millis(event.sent);
+    let quickest = seen.events.iter().map(under_way).min();
+    let slowest = seen.events.iter().map(under_way).max();
+    match (quickest.zip(slowest), seen.end) {
+        (Some((quickest, slowest)), _) => {
+            let held = Duration::from_millis((slowest - quickest).unsigned_abs());
+            if held > JITTER.max(2 * interval) {
+                Verdict::Buffered { held }
+            } else if seen.end == End::Whole {
+                Verdict::Streaming
+            } else {
+                Verdict::Cut { after: seen.ended, limit: Limit::Total }
+            }
+        }
+        // Not one before the end: whoever cut it had held all of them.
+        (None, _) => Verdict::Buffered { held: seen.ended },
+    }
+}
+
+/// Whether a call is cut, from a stream that was silent for `looked` and, where there was one, a busy one of the same
+/// length.
+pub(crate) fn cut(silent: &Seen, busy: Option<&Seen>, looked: Duration) -> Verdict {
+    let busy_cut = busy.filter(|seen| seen.end == End::Cut);
+    match (silent.end, busy_cut) {
+        // A limit on the whole call begins with the call, one on silence with the last byte.
+        (_, Some(busy)) => Verdict::Cut { after: busy.ended, limit: Limit::Total },
+        (End::Cut, None) => {
+            let last_byte = silent.events.last().map_or(Duration::ZERO, |event| event.arrived);
+            Verdict::Cut { after: silent.ended.saturating_sub(last_byte), limit: Limit::Silence }
+        }
+        (End::Whole, None) => Verdict::NotCut { looked },
+    }
+}
+
+/// How large a body may be, from uploads of so many bytes each.
+pub(crate) fn body(uploads: &[(u64, Upload)]) -> Verdict {
+    let sizes = |wanted| uploads.iter().filter(move |(_, upload)| *upload == wanted).map(|(bytes, _)| *bytes);
+    match sizes(Upload::Refused).min() {
+        None => Verdict::BodyPasses { bytes: sizes(Upload::Passed).max().unwrap_or(0) },
+        Some(refused) => {
+            let below = sizes(Upload::Passed).filter(|bytes| *bytes < refused).max();
+            Verdict::BodyLimit { bytes: below.unwrap_or(0) }
+        }
+    }
+}
+
+fn known_cut(after: Duration) -> Option<u64> {
+    KNOWN_CUTS.into_iter().find(|known| after.abs_diff(Duration::from_secs(*known)) <= NEAR)
+}
+
+/// Rounded; that of a known timeout where it is one.
+fn seconds(after: Duration) -> u64 {
+    known_cut(after).unwrap_or((after + Duration::from_millis(500)).as_secs())
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0 bytes".to_owned(),
+        _ if bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
+        _ => format!("{} KiB", bytes / 1024),
+    }
+}
+
+fn signed_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
