@@ -55,7 +55,10 @@ cannot be done yet is named with the reason. A third run finds nothing to do.
 
   kubectl krypton migrate --yes
   helm upgrade krypton CHART --namespace krypton-system
-  kubectl krypton migrate --yes";
+  kubectl krypton migrate --yes
+
+Exit status: without --yes, 0 nothing is to be done, 1 something is; with it, 0 all that can be written now is
+written, 1 something failed or changed meanwhile.";
 
 const COMPLETION_EXAMPLES: &str = "\
 Completion of the program itself:

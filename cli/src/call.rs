@@ -61,14 +61,11 @@ pub(crate) async fn run(global: &Global, args: CallArgs) -> Result<bool> {
     }
     let status = answer.status;
     let body = answer.text(MAX_FAILURE).await.unwrap_or_default();
-    match GatewayError::parse(&body) {
-        Some(error) => {
-            eprintln!("{status}: {} ({}, request {})", error.error, error.code, error.request_id);
-        }
-        None => {
-            eprintln!("{status}");
-            println!("{body}");
-        }
+    if let Some(error) = GatewayError::parse(&body) {
+        eprintln!("{status}: {} ({}, request {})", error.error, error.code, error.request_id);
+    } else {
+        eprintln!("{status}");
+        println!("{body}");
     }
     Ok(false)
 }

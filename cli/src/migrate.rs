@@ -42,7 +42,8 @@ enum Written {
     Failed(kube::Error),
 }
 
-/// Runs the command. `false`: something is left to do.
+/// Runs the command. `false`: something is to be written or looked at, or a write failed. What has to wait for the
+/// upgrade is no failure of a run that writes.
 pub(crate) async fn run(global: &Global, args: &MigrateArgs) -> Result<bool> {
     let cluster = Cluster::connect(global).await?;
     let parts: BTreeSet<Part> =
@@ -57,7 +58,7 @@ pub(crate) async fn run(global: &Global, args: &MigrateArgs) -> Result<bool> {
     let plan = plan::plan(&facts, &wanted);
     show(&plan)?;
     if plan.changes.is_empty() {
-        return Ok(plan.left.is_empty());
+        return Ok(plan.left.is_empty() || args.yes);
     }
     if args.ask && !confirmed(plan.changes.len())? {
         println!("Nothing was written.");
@@ -67,8 +68,7 @@ pub(crate) async fn run(global: &Global, args: &MigrateArgs) -> Result<bool> {
         println!("Nothing was written. --yes writes it, --ask asks first.");
         return Ok(false);
     }
-    let complete = write(&cluster, &plan).await?;
-    Ok(complete && plan.left.is_empty())
+    write(&cluster, &plan).await
 }
 
 async fn read(cluster: &Cluster, global: &Global, parts: &BTreeSet<Part>) -> Result<Facts> {

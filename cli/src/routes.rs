@@ -66,16 +66,16 @@ pub(crate) async fn tables(cluster: &Cluster, global: &Global, gateways: &[Pod])
 
 async fn table(pods: &Api<Pod>, gateway: &str) -> Result<Table> {
     let mut table: Option<Table> = None;
-    let mut after = None;
+    let mut after: Option<String> = None;
     loop {
-        let behind = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let behind = after.as_ref().map(|after| format!("&after={after}")).unwrap_or_default();
         let (status, body) =
             forward::ask(pods, gateway, &format!("/debug/routes?limit={PAGE}{behind}")).await?;
         if !status.is_success() {
             bail!("/debug/routes answers {status}");
         }
         let page: Page = serde_json::from_str(&body).context("/debug/routes answers something else")?;
-        after = page.next.clone();
+        after.clone_from(&page.next);
         match &mut table {
             Some(table) => table.add(page),
             None => table = Some(Table::of(page)),

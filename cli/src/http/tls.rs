@@ -44,7 +44,7 @@ impl Trust {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("ring has ciphers of both versions");
+            .map_err(|error| HttpError::Trust(error.to_string()))?;
         let mut config = if args.insecure {
             builder
                 .dangerous()

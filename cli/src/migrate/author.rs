@@ -75,7 +75,7 @@ mod tests {
         json!({ "manager": manager, "operation": operation, "fieldsV1": { "f:spec": fields } })
     }
 
-    fn object(applied: Option<Value>, entries: Vec<Value>) -> Value {
+    fn object(applied: Option<&Value>, entries: Vec<Value>) -> Value {
         let mut object = json!({ "metadata": { "managedFields": entries } });
         if let Some(spec) = applied {
             let text = json!({ "spec": spec }).to_string();
@@ -91,12 +91,12 @@ mod tests {
     #[test]
     fn kubectl_apply_tells_by_its_annotation_and_not_by_what_it_owns() {
         let made = entry("kubectl-client-side-apply", "Update", &["image", "timeout"]);
-        let written = object(Some(json!({ "image": "a", "timeout": "60s" })), vec![made.clone()]);
+        let written = object(Some(&json!({ "image": "a", "timeout": "60s" })), vec![made.clone()]);
         assert_eq!(of(&written, "timeout"), somebody("kubectl apply"));
-        let defaulted = object(Some(json!({ "image": "a" })), vec![made.clone()]);
+        let defaulted = object(Some(&json!({ "image": "a" })), vec![made.clone()]);
         assert_eq!(of(&defaulted, "timeout"), Author::Nobody);
         let rewritten = entry("manager", "Update", &["timeout"]);
-        let rewritten = object(Some(json!({ "image": "a" })), vec![made, rewritten]);
+        let rewritten = object(Some(&json!({ "image": "a" })), vec![made, rewritten]);
         assert_eq!(of(&rewritten, "timeout"), Author::Nobody, "the Go system spelled it anew");
     }
 
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_edit_of_what_was_applied_is_somebodys() {
         let edited = entry("kubectl-edit", "Update", &["timeout"]);
-        let object = object(Some(json!({ "image": "a" })), vec![edited]);
+        let object = object(Some(&json!({ "image": "a" })), vec![edited]);
         assert_eq!(of(&object, "timeout"), somebody("kubectl-edit"));
         assert_eq!(of(&object, "minReplicas"), Author::Nobody);
     }
@@ -132,6 +132,6 @@ mod tests {
     fn a_write_of_a_subresource_says_nothing() {
         let mut status = entry("x", "Apply", &["timeout"]);
         status["subresource"] = json!("status");
-        assert_eq!(of(&object(Some(json!({})), vec![status]), "timeout"), Author::Nobody);
+        assert_eq!(of(&object(Some(&json!({})), vec![status]), "timeout"), Author::Nobody);
     }
 }

@@ -92,13 +92,13 @@ mod tests {
             let effective = spec.effective();
             let word = serde_json::to_value(mode).unwrap();
             let word = word.as_str().unwrap();
-            assert_eq!(effective.timeout, Duration::from_secs(300));
+            assert_eq!(effective.timeout, Duration::from_mins(5));
             let minimum = of("minReplicas").then(word).unwrap_or("1");
             assert_eq!(effective.min_replicas.to_string(), minimum);
             assert_eq!(effective.concurrency.unwrap().get(), 8);
             assert_eq!(effective.max_replicas, 10);
             assert_eq!(effective.invocation_path, "/");
-            assert_eq!(effective.scale_to_zero_after, Duration::from_secs(300));
+            assert_eq!(effective.scale_to_zero_after, Duration::from_mins(5));
             assert_eq!(effective.startup_timeout, Duration::from_secs(30));
         }
     }

@@ -32,7 +32,7 @@ fn go_crd() -> Value {
 }
 
 /// An Agent with `spec`, of which `applied` was applied.
-fn agent(spec: Value, applied: &Value) -> Value {
+fn agent(spec: &Value, applied: &Value) -> Value {
     let applied = json!({ "spec": applied }).to_string();
     json!({
         "metadata": {
@@ -58,7 +58,7 @@ fn facts(agents: Vec<Value>) -> Facts {
 #[test]
 fn defaults_that_nobody_wrote_go_and_nothing_else() {
     let applied = json!({ "image": "a:1", "mode": "serverless", "maxReplicas": 10 });
-    let plan = plan(&facts(vec![agent(stored(), &applied)]), &wanted());
+    let plan = plan(&facts(vec![agent(&stored(), &applied)]), &wanted());
     assert_eq!(plan.left, Vec::<String>::new());
     let [change] = &plan.changes[..] else { unreachable!("one: {plan:?}") };
     assert_eq!(change.about(), "Agent team-a/travel");
@@ -87,26 +87,26 @@ fn defaults_that_nobody_wrote_go_and_nothing_else() {
 fn what_differs_from_the_default_stays() {
     let spec = json!({ "image": "a:1", "timeout": "61s", "minReplicas": 0, "maxReplicas": 11, "concurrency": 1,
         "invocationPath": "/mcp", "startupTimeout": "1m", "scaleToZeroAfter": "5m1s" });
-    assert_eq!(plan(&facts(vec![agent(spec, &json!({}))]), &wanted()), Plan::default());
+    assert_eq!(plan(&facts(vec![agent(&spec, &json!({}))]), &wanted()), Plan::default());
 }
 
 #[test]
 fn a_default_that_was_written_stays() {
     let plan =
-        plan(&facts(vec![agent(json!({ "timeout": "60s" }), &json!({ "timeout": "60s" }))]), &wanted());
+        plan(&facts(vec![agent(&json!({ "timeout": "60s" }), &json!({ "timeout": "60s" }))]), &wanted());
     assert_eq!(plan, Plan::default());
 }
 
 #[test]
 fn a_zero_that_was_written_is_told() {
-    let plan = plan(&facts(vec![agent(json!({ "timeout": "0s" }), &json!({ "timeout": "0s" }))]), &wanted());
+    let plan = plan(&facts(vec![agent(&json!({ "timeout": "0s" }), &json!({ "timeout": "0s" }))]), &wanted());
     assert_eq!(plan.changes, []);
     assert!(plan.left[0].contains("Agent team-a/travel: spec.timeout (0s) was written by kubectl apply"));
 }
 
 #[test]
 fn where_nothing_tells_what_was_applied_it_stays_unless_asked_for() {
-    let mut agent = agent(json!({ "timeout": "60s", "startupTimeout": "0s" }), &json!({}));
+    let mut agent = agent(&json!({ "timeout": "60s", "startupTimeout": "0s" }), &json!({}));
     agent["metadata"]["annotations"] = json!({});
     let facts = facts(vec![agent]);
     let careful = plan(&facts, &wanted());
@@ -118,7 +118,7 @@ fn where_nothing_tells_what_was_applied_it_stays_unless_asked_for() {
 
 #[test]
 fn the_finalizer_goes_from_agents_and_models_and_others_stay() {
-    let mut one = agent(json!({}), &json!({}));
+    let mut one = agent(&json!({}), &json!({}));
     one["metadata"]["finalizers"] = json!(["a/b", keys::FINALIZER]);
     let model = json!({ "metadata": { "namespace": "team-a", "name": "llm", "resourceVersion": "5",
         "finalizers": [keys::FINALIZER] }, "spec": { "timeout": "60s" } });
@@ -143,7 +143,7 @@ fn the_finalizer_goes_from_agents_and_models_and_others_stay() {
 
 #[test]
 fn while_the_go_system_runs_only_the_definition_is_written() {
-    let mut one = agent(stored(), &json!({}));
+    let mut one = agent(&stored(), &json!({}));
     one["metadata"]["finalizers"] = json!([keys::FINALIZER]);
     let facts = Facts {
         crd: Some(go_crd()),
@@ -166,7 +166,7 @@ fn while_the_go_system_runs_only_the_definition_is_written() {
 
 #[test]
 fn under_the_go_systems_definition_defaults_would_come_back() {
-    let facts = Facts { crd: Some(go_crd()), ..facts(vec![agent(stored(), &json!({}))]) };
+    let facts = Facts { crd: Some(go_crd()), ..facts(vec![agent(&stored(), &json!({}))]) };
     let plan = plan(&facts, &Wanted { parts: [Part::Defaults].into(), ..wanted() });
     assert_eq!(plan.changes, []);
     assert!(plan.left[0].contains("put them back"), "{:?}", plan.left);
@@ -197,7 +197,7 @@ fn what_somebody_else_managed_is_shown_before_it_is_replaced() {
 
 #[test]
 fn after_it_was_written_nothing_is_left_to_do() {
-    let mut one = agent(stored(), &json!({}));
+    let mut one = agent(&stored(), &json!({}));
     one["metadata"]["finalizers"] = json!([keys::FINALIZER]);
     let mut facts = Facts { crd: Some(go_crd()), ..facts(vec![one]) };
     // As the API server would: the definition first, then Helm, then the Agents.

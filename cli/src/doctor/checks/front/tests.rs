@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn ingress(class: &str, annotations: Value) -> Value {
+fn ingress(class: &str, annotations: &Value) -> Value {
     json!({
         "metadata": { "namespace": "krypton-system", "name": "krypton-gateway", "annotations": annotations },
         "spec": { "ingressClassName": class, "rules": [{ "http": { "paths": [{
@@ -55,11 +55,7 @@ fn an_ingress_is_held_to_the_settings_of_its_class() {
         ("haproxy", json!({ "haproxy.org/timeout-server": "1h" }), &["NoIngressClass"]),
         ("own", json!({}), &["UnknownClass"]),
     ] {
-        assert_eq!(
-            names(&with_ingress(ingress(class, annotations.clone()))),
-            expected,
-            "{class} {annotations}"
-        );
+        assert_eq!(names(&with_ingress(ingress(class, &annotations))), expected, "{class} {annotations}");
     }
 }
 
@@ -74,7 +70,7 @@ fn an_ingress_has_to_route_all_below_the_prefix() {
         ("/agents", "Prefix", false),
         ("/v1/agents/team-a", "Prefix", false),
     ] {
-        let mut ingress = ingress("nginx", right.clone());
+        let mut ingress = ingress("nginx", &right);
         ingress["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!(path);
         ingress["spec"]["rules"][0]["http"]["paths"][0]["pathType"] = json!(kind);
         assert_eq!(names(&with_ingress(ingress)) == ["Ingress"], good, "{path} {kind}");
@@ -83,7 +79,7 @@ fn an_ingress_has_to_route_all_below_the_prefix() {
 
 #[test]
 fn an_ingress_to_something_else_is_not_looked_at() {
-    let mut other = ingress("nginx", json!({}));
+    let mut other = ingress("nginx", &json!({}));
     other["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!("ui");
     assert_eq!(names(&with_ingress(other)), ["NoIngress"]);
 }
@@ -142,7 +138,7 @@ fn a_route_is_held_to_its_parent_and_its_timeout() {
 
 #[test]
 fn the_class_is_told_by_the_ingress_class() {
-    let of = |class| classes(&with_ingress(ingress(class, json!({}))));
+    let of = |class| classes(&with_ingress(ingress(class, &json!({}))));
     assert_eq!(of("f5"), BTreeSet::from([Class::Nginx]));
     assert_eq!(of("nginx"), BTreeSet::from([Class::IngressNginx]));
     assert_eq!(of("own"), BTreeSet::new());

@@ -72,7 +72,7 @@ fn a_lease_that_nobody_renews_has_no_leader() {
             "renewTime": "2026-01-01T00:00:00.000000Z" } });
         Gathered { lease: Some(serde_json::from_value(lease).unwrap()), ..Gathered::default() }
     };
-    let renewed = Duration::from_secs(1_767_225_600);
+    let renewed = Duration::from_hours(490_896);
     let judged = |gathered: &Gathered, age| super::lease(gathered, renewed + Duration::from_secs(age)).name;
     assert_eq!(judged(&lease("krypton-controller-a"), 5), "Leader");
     assert_eq!(judged(&lease("krypton-controller-a"), 31), "NoLeader");

@@ -1,0 +1,163 @@
+//! A front with bad manners, and the gateway's probe behind it, in one server.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use http::{Request, Response, header};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+/// What it does to a call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Manners {
+    /// Gives an answer out when it is whole.
+    pub(crate) buffers: bool,
+    /// Ends a call after so much silence.
+    pub(crate) cuts_silence: Option<Duration>,
+    /// Ends a call after so much time.
+    pub(crate) cuts_calls: Option<Duration>,
+    /// Refuses larger bodies.
+    pub(crate) body_limit: Option<u64>,
+    /// Answers this to everything, instead of a gateway.
+    pub(crate) answers: Option<(u16, &'static str)>,
+    /// Its `server` header.
+    pub(crate) server: &'static str,
+}
+
+/// A running one.
+pub(crate) struct Front {
+    pub(crate) address: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+/// A body that may end with an error: then the connection is cut.
+type Body = BoxBody<Bytes, std::io::Error>;
+
+/// When an event is sent, and what it says.
+type Script = Vec<(Duration, String)>;
+
+// === impl Front ===
+
+impl Front {
+    pub(crate) async fn start(manners: Manners) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let manners = Arc::new(manners);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let manners = Arc::clone(&manners);
+                connections.spawn(async move {
+                    let service = service_fn(|request| answer(Arc::clone(&manners), request));
+                    let server = hyper::server::conn::http1::Builder::new();
+                    // An answer that is cut on purpose is an error here.
+                    server.serve_connection(TokioIo::new(stream), service).await.ok();
+                });
+            }
+        });
+        Self { address, tasks }
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn answer(manners: Arc<Manners>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let mut response = Response::builder();
+    if !manners.server.is_empty() {
+        response = response.header(header::SERVER, manners.server);
+    }
+    if let Some((status, body)) = manners.answers {
+        let response = response.status(status).header(header::LOCATION, "https://elsewhere.example.com/");
+        return Ok(response.body(whole(body)).unwrap());
+    }
+    let target = request.uri().clone();
+    match target.path() {
+        "/v1/agents/_probe/upload" => {
+            let length: u64 = request.headers()[header::CONTENT_LENGTH].to_str().unwrap().parse().unwrap();
+            if manners.body_limit.is_some_and(|limit| length > limit) {
+                return Ok(response.status(413).body(whole("too large")).unwrap());
+            }
+            let read = request.into_body().collect().await.unwrap().to_bytes().len();
+            Ok(response.body(whole(format!("{{\"bytes\":{read}}}"))).unwrap())
+        }
+        "/v1/agents/_probe/stream" => {
+            let response = response.header(header::CONTENT_TYPE, "text/event-stream");
+            let script = script(target.query().unwrap_or_default());
+            Ok(response.body(play(&manners, script)).unwrap())
+        }
+        _ => Ok(response.status(404).body(whole("no such path")).unwrap()),
+    }
+}
+
+/// What the gateway's probe sends, as its reference says.
+fn script(query: &str) -> Script {
+    let number = |name: &str| {
+        query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
+    };
+    let event = |sequence: u64, after: Duration| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + after;
+        let text = format!(
+            "id: {sequence}\ndata: {{\"sequence\":{sequence},\"sentUnixMs\":{}}}\n\n",
+            now.as_millis()
+        );
+        (after, text)
+    };
+    if let Some(silence) = number("silence") {
+        let last = format!("data: {{\"afterSilenceMs\":{silence}}}\n\n");
+        return vec![event(0, Duration::ZERO), (Duration::from_millis(silence), last)];
+    }
+    let interval = Duration::from_millis(number("interval").unwrap());
+    (0..number("events").unwrap()).map(|i| event(i, interval * u32::try_from(i).unwrap())).collect()
+}
+
+/// The events at their times, until the front has had enough.
+fn play(manners: &Manners, script: Script) -> Body {
+    let begin = Instant::now();
+    let mut last = Duration::ZERO;
+    let mut parts: Vec<(Duration, Option<String>)> = Vec::new();
+    for (at, text) in script {
+        let limits = [manners.cuts_silence.map(|limit| last + limit), manners.cuts_calls];
+        if let Some(cut) = limits.into_iter().flatten().filter(|cut| *cut < at).min() {
+            parts.push((cut, None));
+            break;
+        }
+        parts.push((at, Some(text)));
+        last = at;
+    }
+    if manners.buffers {
+        let end = parts.last().map_or(Duration::ZERO, |(at, _)| *at);
+        parts.iter_mut().for_each(|(at, _)| *at = end);
+    }
+    BodyExt::boxed(StreamBody::new(timed(begin, parts)))
+}
+
+fn timed(
+    begin: Instant,
+    parts: Vec<(Duration, Option<String>)>,
+) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + Sync {
+    stream::iter(parts).then(move |(at, text)| async move {
+        sleep_until(begin + at).await;
+        match text {
+            Some(text) => Ok(Frame::data(Bytes::from(text))),
+            None => Err(std::io::Error::other("cut")),
+        }
+    })
+}
+
+fn whole(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed()
+}
