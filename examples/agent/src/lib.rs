@@ -8,7 +8,7 @@
 //!
 //! Flow of a call:
 //! 1. `server` accepts a connection and hands it to `connection`, which speaks HTTP/1.1 or h2c.
-//! 2. `routes` chooses by path: `a2a`, `mcp`, `websocket`, `stream`, else `echo`.
+//! 2. `routes` chooses by path: `a2a`, `mcp`, `websocket`, `stream`, `lockstep`, else `echo`.
 //! 3. `knobs` are parsed once; a bad one is a 400 that names it.
 //! 4. `answer` plays the body: delay, chunks, pace, and an abort where one was asked for.
 //! 5. On SIGTERM `server` stops accepting, lets open answers finish, and cuts what is left at the deadline.
@@ -20,6 +20,7 @@ mod args;
 mod connection;
 mod echo;
 mod knobs;
+mod lockstep;
 mod mcp;
 mod routes;
 mod server;

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::a2a::Tasks;
+use crate::lockstep::Locksteps;
 use crate::mcp::McpService;
-use crate::{Args, a2a, echo, mcp, stream, websocket};
+use crate::{Args, a2a, echo, lockstep, mcp, stream, websocket};
 
 const AGENT_NAME: HeaderName = HeaderName::from_static("x-agent-name");
 const AGENT_PID: HeaderName = HeaderName::from_static("x-agent-pid");
@@ -24,6 +25,7 @@ pub(crate) struct Agent {
     identity: HeaderMap,
     drain: CancellationToken,
     tasks: Tasks,
+    locksteps: Locksteps,
     mcp: McpService,
     websockets: TaskTracker,
 }
@@ -37,6 +39,8 @@ pub(crate) fn router(agent: Arc<Agent>) -> Router {
         .route("/.well-known/agent.json", get(a2a::card))
         .route("/mcp", any(mcp::call))
         .route("/stream", any(stream::stream))
+        .route("/stream/lockstep", any(lockstep::stream))
+        .route("/stream/confirm", post(lockstep::confirm).fallback(echo::echo))
         .route("/ws", any(websocket::echo))
         .fallback(echo::echo)
         .with_state(agent)
@@ -61,6 +65,7 @@ impl Agent {
             identity,
             drain,
             tasks: Tasks::default(),
+            locksteps: Locksteps::default(),
             websockets: TaskTracker::new(),
         }
     }
@@ -87,6 +92,10 @@ impl Agent {
 
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
+    }
+
+    pub(crate) fn locksteps(&self) -> &Locksteps {
+        &self.locksteps
     }
 
     pub(crate) fn mcp(&self) -> &McpService {

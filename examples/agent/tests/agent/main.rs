@@ -5,6 +5,7 @@ mod client;
 mod echo;
 mod knobs;
 mod life;
+mod lockstep;
 mod mcp;
 mod stream;
 mod websocket;
