@@ -7,6 +7,8 @@
 #[path = "../cluster/conditions.rs"]
 mod conditions;
 #[cfg(test)]
+mod contour;
+#[cfg(test)]
 mod deletion;
 #[cfg(test)]
 mod fields;
@@ -28,3 +30,6 @@ mod take_over;
 #[cfg(test)]
 #[path = "../cluster/testbed.rs"]
 mod testbed;
+#[cfg(test)]
+#[path = "../fronts/websocket.rs"]
+mod websocket;

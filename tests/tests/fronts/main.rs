@@ -1,0 +1,16 @@
+//! Tests of real proxies in front of a gateway, configured as ingress controllers of their class do it: with what the
+//! chart and the docs recommend, and with what such a controller does when nobody says anything. No cluster; agent,
+//! controller, gateway and proxy are processes of this machine.
+//!
+//! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
+
+#[cfg(test)]
+mod envoy;
+#[cfg(test)]
+mod haproxy;
+#[cfg(test)]
+mod nginx;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod websocket;
