@@ -79,7 +79,7 @@ impl Setup {
         let Self { folder, port } = self;
         let mut process = program.start(RunDir::of_this_process()?)?;
         let address = port.address;
-        let listens = async || Ok(drop(TcpStream::connect(address).await?));
+        let listens = async || Ok(TcpStream::connect(address).await?);
         process.until("it listens", START_DEADLINE, listens).await?;
         Ok(Front { process, address, _port: port, _folder: folder })
     }

@@ -107,10 +107,7 @@ async fn play(base: &Base, target: &str, events: u32) -> Result<Outcome> {
     }
     let mut came = Events::of(response);
     for n in 0..events {
-        let event = match came.next().await {
-            Ok(Some(event)) => event,
-            Ok(None) | Err(_) => return Ok(Outcome::Cut(n)),
-        };
+        let Ok(Some(event)) = came.next().await else { return Ok(Outcome::Cut(n)) };
         let event: Value = serde_json::from_str(&event)?;
         ensure!(event["seq"] == n, "event {n} is {event}");
     }

@@ -44,8 +44,8 @@ const START_DEADLINE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Contour {
     // The order is the order in which they end.
-    envoy: Running,
-    contour: Running,
+    proxy: Running,
+    server: Running,
     /// Where clients call.
     pub address: SocketAddr,
     _folder: TempDir,
@@ -99,20 +99,20 @@ impl Contour {
             .arg(namespace.cluster().kubeconfig())
             .arg("--config-path")
             .arg(config);
-        let mut contour = contour.start(run)?;
+        let mut server = contour.start(run)?;
         let xds: SocketAddr = format!("{address}:{XDS_PORT}").parse()?;
-        let serves = async || Ok(drop(TcpStream::connect(xds).await?));
-        contour.until("it serves xDS", START_DEADLINE, serves).await?;
+        let xds_opens = async || Ok(TcpStream::connect(xds).await?);
+        server.until("it serves xDS", START_DEADLINE, xds_opens).await?;
 
         let start_file = bootstrap(&folder, &address).await?;
         // Who it is to Contour.
         let identity = ["--service-cluster", NAME, "--service-node", namespace.name()];
         let envoy = envoy::program("contour-envoy")?.args(identity).args(["--config-path", &start_file]);
-        let mut envoy = envoy.start(run)?;
+        let mut proxy = envoy.start(run)?;
         let stats = SocketAddr::from((ip, STATS_PORT));
-        let listens = async || Ok(drop(TcpStream::connect(stats).await?));
-        envoy.until("it listens as Contour says", START_DEADLINE, listens).await?;
-        Ok(Self { envoy, contour, address: SocketAddr::from((ip, PORT)), _folder: folder })
+        let listens = async || Ok(TcpStream::connect(stats).await?);
+        proxy.until("it listens as Contour says", START_DEADLINE, listens).await?;
+        Ok(Self { proxy, server, address: SocketAddr::from((ip, PORT)), _folder: folder })
     }
 
     /// Gives back the name of a program that ended by itself, if one did.
@@ -120,7 +120,7 @@ impl Contour {
     /// # Errors
     /// When the system does not tell.
     pub fn ended(&mut self) -> Result<Option<&'static str>> {
-        for (name, program) in [("contour", &mut self.contour), ("envoy", &mut self.envoy)] {
+        for (name, program) in [("contour", &mut self.server), ("envoy", &mut self.proxy)] {
             if program.exit_status()?.is_some() {
                 return Ok(Some(name));
             }
