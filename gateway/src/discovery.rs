@@ -210,7 +210,8 @@ impl DiscoveryClient {
 
     /// The stream is over: each kind of trouble is told once until a table is whole again.
     fn lost(&mut self, error: &StreamError) {
-        if self.writer.handle().freshness() == Freshness::Live {
+        let freshness = self.writer.handle().freshness();
+        if freshness == Freshness::Live {
             self.writer.set_freshness(Freshness::Lost { since: Instant::now() });
         }
         let controller = &self.config.controller;
@@ -218,10 +219,20 @@ impl DiscoveryClient {
             StreamError::Link(error) => Trouble::from(error),
             StreamError::Protocol(_) => Trouble::Away,
         };
-        if self.told.is_new(trouble) {
-            log::warn!(controller:%, error:%; "Lost the controller; serving the last table and trying again");
-        } else {
+        if !self.told.is_new(trouble) {
             log::debug!(controller:%, error:%; "Still no controller");
+            return;
+        }
+        match freshness {
+            Freshness::Empty => {
+                log::warn!(controller:%, error:%; "Cannot reach the controller; trying again");
+            }
+            Freshness::FromDisk { .. } => {
+                log::warn!(controller:%, error:%; "Cannot reach the controller; serving the table from disk and trying again");
+            }
+            Freshness::Live | Freshness::Lost { .. } => {
+                log::warn!(controller:%, error:%; "Lost the controller; serving the last table and trying again");
+            }
         }
     }
 }

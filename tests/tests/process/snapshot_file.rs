@@ -53,6 +53,8 @@ async fn a_gateway_starts_from_it_while_the_controller_is_dead() {
     let gateway = start_with(discovery, &path).await;
     is_ready(gateway.admin).await;
     freshness_becomes(&gateway, "fromDisk").await;
+    let message = "Cannot reach the controller; serving the table from disk and trying again";
+    logged(&gateway.process.log(), message).await;
     // Without a cluster there is no ClusterIP to go to instead.
     let answer = get(gateway.http, "/v1/agents/default/echo/").await.unwrap();
     assert_eq!((answer.status, answer.header("x-agent-name")), (200, "first"));
