@@ -130,6 +130,10 @@ impl Admin {
         }
         let snapshot = if complete { "complete" } else { "not complete yet" };
         conditions.push((complete, format!("snapshot: {snapshot}")));
+        // Every replica serves routes; that another one leads is no reason to be unready.
+        let leads =
+            if self.reports.is_leading() { "this replica leads" } else { "this replica does not lead" };
+        conditions.push((true, format!("leader: {leads}")));
         conditions
     }
 }

@@ -191,6 +191,12 @@ impl Reports {
         self.modify(|state| state.calls.take_called())
     }
 
+    /// Whether this controller leads, and so takes reports.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        *self.leading.borrow()
+    }
+
     /// The gateways that report, by name.
     #[must_use]
     pub fn list(&self) -> Vec<ReportStatus> {
@@ -219,7 +225,7 @@ impl Reports {
         requests: Streaming<ReportRequest>,
         address: Option<SocketAddr>,
     ) -> Result<mpsc::Receiver<Result<ReportResponse, Status>>, Status> {
-        if !*self.leading.borrow() {
+        if !self.is_leading() {
             return Err(not_leading());
         }
         // Streams that have not said who they are count too.

@@ -14,6 +14,7 @@ struct Fixture {
     admin: Admin,
     snapshots: watch::Sender<Option<Snapshot>>,
     metrics: Arc<Metrics>,
+    leading: watch::Sender<bool>,
 }
 
 impl Fixture {
@@ -23,7 +24,8 @@ impl Fixture {
         let sources = Sources::new(crate::source::Purpose::Routes, Arc::clone(&metrics));
         let (snapshots, newest) = watch::channel(None);
         let (limits, shutdown) = (Limits::default(), CancellationToken::new());
-        let reports = Reports::new(watch::channel(true).1, limits, Arc::clone(&metrics), shutdown.clone());
+        let (leading, leads) = watch::channel(true);
+        let reports = Reports::new(leads, limits, Arc::clone(&metrics), shutdown.clone());
         let leader = watch::channel(None).1;
         let discovery = Discovery::new(
             newest.clone(),
@@ -36,7 +38,7 @@ impl Fixture {
         );
         let gateways = discovery.gateways().clone();
         let admin = Admin { snapshots: newest, sources, gateways, reports, registry: Arc::new(registry) };
-        Self { admin, snapshots, metrics }
+        Self { admin, snapshots, metrics, leading }
     }
 
     fn publish(&self, agents: usize) {
@@ -75,7 +77,8 @@ async fn ready_names_what_is_missing() {
         verbose,
         "[+] discovery: listening\n\
          [-] Agent in all namespaces: no complete list yet: connection refused\n\
-         [-] snapshot: not complete yet\n"
+         [-] snapshot: not complete yet\n\
+         [+] leader: this replica leads\n"
     );
     sources.watch_is_live(Kind::Agent, &Scope::AllNamespaces);
     fixture.publish(1);
@@ -87,6 +90,18 @@ async fn ready_names_what_is_missing() {
     assert!(fixture.get("/readyz?verbose").await.1.contains("lost, what is known stays in use"));
     let sources = fixture.json("/debug/sources").await;
     assert_eq!(sources["watches"][0]["state"], "lost");
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_lead_is_ready_and_says_so() {
+    let fixture = Fixture::new();
+    fixture.publish(1);
+    for (leads, line) in [(true, "this replica leads"), (false, "this replica does not lead")] {
+        fixture.leading.send_replace(leads);
+        let (status, verbose) = fixture.get("/readyz?verbose").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(verbose.ends_with(&format!("\n[+] leader: {line}\n")), "{verbose}");
+    }
 }
 
 #[tokio::test]
