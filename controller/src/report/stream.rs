@@ -61,7 +61,16 @@ impl Stream {
                 self.reports.join(&node, stream, self.address, holding)?;
                 membership = Some(Membership { reports: &self.reports, node: &node.id, stream });
             } else if membership.is_some() {
-                self.reports.apply(&node.id, stream, told.delta, |holding| session.check(holding))?;
+                let applied =
+                    self.reports.apply(&node.id, stream, told.delta, |holding| session.check(holding));
+                if let Err(JoinError::Replaced) = applied {
+                    // One that only reconnects speaks on its new stream alone.
+                    log::warn!(
+                        node = node.id.as_str(), address:? = self.address;
+                        "Two gateways have one --node-id and push each other out; give each its own"
+                    );
+                }
+                applied?;
             }
             self.reports.take_samples(&node.id, stream, &told.samples);
             // It speaks about once a second.

@@ -180,3 +180,13 @@ async fn a_controller_without_a_complete_list_is_not_ready_and_tells_nothing() {
     metric_becomes(controller.admin, "krypton_controller_gateways", 1.0).await;
     is_without_a_table(gateway.admin, gateway.http).await;
 }
+
+#[tokio::test]
+async fn gateways_that_share_a_name_are_told_apart_by_a_warning() {
+    let controller = controller_on(&Manifests::new()).await;
+    let _first = gateway_of(controller.discovery, &["--node-id", "twin"]).await;
+    let _second = gateway_of(controller.discovery, &["--node-id", "twin"]).await;
+    let message = "Two gateways have one --node-id and push each other out; give each its own";
+    let line = logged(&controller.process.log(), message).await;
+    assert_eq!((line["level"].as_str(), line["node"].as_str()), (Some("WARN"), Some("twin")), "{line}");
+}
