@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::certificate::{Server, State as CertificateState};
 use crate::discovery::Gateways;
 use crate::report::Reports;
 use crate::snapshot::Snapshot;
@@ -37,6 +38,8 @@ pub struct Admin {
     pub gateways: Gateways,
     /// Who reports to this controller.
     pub reports: Reports,
+    /// How the certificates fare, each with the servers that show it.
+    pub certificates: Vec<(&'static [Server], watch::Receiver<CertificateState>)>,
     /// Every metric.
     pub registry: Arc<Registry>,
 }
@@ -113,6 +116,10 @@ impl Admin {
     fn conditions(&self) -> Vec<(bool, String)> {
         // The listener is bound before anything is served, and its end is the process's end.
         let mut conditions = vec![(true, "discovery: listening".to_owned())];
+        for (servers, state) in &self.certificates {
+            let state = state.borrow();
+            conditions.extend(servers.iter().map(|server| certificate_condition(*server, &state)));
+        }
         let report = self.sources.report();
         let complete = self.snapshots.borrow().is_some();
         for watch in &report.watches {
@@ -136,6 +143,16 @@ impl Admin {
         conditions.push((true, format!("leader: {leads}")));
         conditions
     }
+}
+
+/// A server that has no certificate closes every connection.
+fn certificate_condition(server: Server, state: &CertificateState) -> (bool, String) {
+    let problem = state.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    let text = match state.expires {
+        Some(expires) => format!("expires {expires}"),
+        None => "none yet".to_owned(),
+    };
+    (state.expires.is_some(), format!("certificate of {}: {text}{problem}", server.as_str()))
 }
 
 async fn readyz(State(admin): State<Admin>, Query(query): Query<ReadyQuery>) -> Response {

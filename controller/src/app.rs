@@ -4,6 +4,7 @@
 //! 2. [`App::run`] runs one task per part. The first that ends unasked ends the process, with its name.
 //! 3. A signal stops all of them; a second one does not wait.
 
+mod certificates;
 mod indexer;
 mod security;
 
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::args::Args;
+use crate::certificate::Server;
 use crate::discovery::{Discovery, Limits};
 use crate::index::Index;
 use crate::leader::Leader;
@@ -35,8 +37,8 @@ use crate::snapshot::Snapshot;
 use crate::source::kube::{KubeSource, build_client};
 use crate::source::manifests::Manifests;
 use crate::source::{EVENT_CAPACITY, Purpose, Sources};
-use crate::webhooks::certificate::Certificate;
-use crate::webhooks::{RELOAD, Webhooks};
+use crate::webhooks::Webhooks;
+use certificates::Certificates;
 
 /// The longest that an orderly end may take: a renewal that hangs (2 s), then the release of the Lease (5 s).
 const STOP: Duration = Duration::from_secs(8);
@@ -123,8 +125,6 @@ impl App {
     /// cannot be used.
     pub async fn bind(args: Args, shutdown: CancellationToken) -> anyhow::Result<Self> {
         security::check(&args)?;
-        let webhooks = webhooks(&args).await?;
-        let certificate = security::certificate(&args).await?;
         let (discovery_listener, discovery_bound) = bind("--discovery-listen", args.discovery_listen).await?;
         let (admin_listener, admin_bound) = bind("--admin-listen", args.admin_listen).await?;
 
@@ -133,6 +133,11 @@ impl App {
         let (snapshots, newest) = watch::channel(None);
         let routes = Routes::open(&args, snapshots, Arc::clone(&metrics)).await?;
         let (election, leadership) = election(&args, discovery_bound, &metrics).await?;
+        let certificates = Certificates::open(&args, &metrics).await?;
+        let webhooks = match certificates.configs(Server::Webhooks) {
+            Some(configs) => Some(Webhooks::bind(args.webhook_listen, configs).await?),
+            None => None,
+        };
 
         let limits = Limits::default();
         let leading = leadership.leading.clone();
@@ -161,11 +166,12 @@ impl App {
             parts.push(("leader", endless_part(lead(leadership, leader))));
         }
         let gateways = discovery.gateways().clone();
-        let registry = Arc::new(registry);
-        let admin = Admin { snapshots: newest, sources: routes.sources, gateways, reports, registry };
-        let configs = certificate.as_ref().map(Certificate::configs);
+        let configs = certificates.configs(Server::Discovery);
+        parts.extend(certificates.parts);
+        let (certificates, registry) = (certificates.states, Arc::new(registry));
+        let sources = routes.sources;
+        let admin = Admin { snapshots: newest, sources, gateways, reports, certificates, registry };
         parts.push(("discovery", part(discovery.serve(discovery_listener, configs))));
-        parts.extend(certificate.map(|shown| ("certificate", endless_part(shown.follow(RELOAD)))));
         parts.push(("admin", part(admin.serve(admin_listener, shutdown.clone()))));
         let mut bound = Bound { discovery: discovery_bound, admin: admin_bound, webhooks: None };
         if let Some((webhooks, address)) = webhooks {
@@ -248,13 +254,6 @@ impl Routes {
         let index = endless_part(indexer::run(index, received, snapshots, sources.clone(), metrics));
         Ok(Self { source, index, sources, client })
     }
-}
-
-async fn webhooks(args: &Args) -> anyhow::Result<Option<(Webhooks, SocketAddr)>> {
-    if !args.enable_webhooks {
-        return Ok(None);
-    }
-    Ok(Some(Webhooks::bind(args.webhook_listen, &args.webhook_cert_dir).await?))
 }
 
 async fn client(args: &Args) -> anyhow::Result<Client> {

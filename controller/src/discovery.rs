@@ -40,8 +40,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use access::{AUDIENCE, Access, NoServiceAccount, ServiceAccountName};
 pub use gateways::{Connected, GatewayStatus, Gateways, TooManyGateways};
-pub use tls::Configs;
 
+use crate::certificate::Configs;
 use crate::metrics::Metrics;
 use crate::report::Reports;
 use crate::snapshot::Snapshot;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::certificate::{Server, UnixSeconds};
 use crate::object::Kind;
 use crate::snapshot::Snapshot;
 use crate::source::Purpose;
@@ -36,11 +37,17 @@ pub struct Metrics {
     reconcile_waiting: Gauge,
     reconcile_failing: Gauge,
     reconcile_failures: Counter,
+    certificate_expiry: Family<ServerLabel, Gauge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabel {
+    server: Server,
 }
 
 // === impl Metrics ===
@@ -94,6 +101,11 @@ impl Metrics {
             "manifest_problems",
             "Problems in the folder of manifests at present",
             m.manifest_problems.clone(),
+        );
+        krypton.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate that a server shows expires, in seconds since 1970; no series while there is none",
+            m.certificate_expiry.clone(),
         );
         m.register_leader(krypton);
         metrics
@@ -182,6 +194,12 @@ impl Metrics {
         self.reconcile_failures.inc();
     }
 
+    /// When the certificate that `server` shows expires.
+    pub fn set_certificate_expiry(&self, server: Server, expires: UnixSeconds) {
+        let expires = i64::try_from(expires.0).unwrap_or(i64::MAX);
+        self.certificate_expiry.get_or_create(&ServerLabel { server }).set(expires);
+    }
+
     /// How many problems the folder of manifests has at present.
     pub fn set_manifest_problems(&self, count: usize) {
         self.manifest_problems.set(as_gauge(count));
@@ -189,6 +207,12 @@ impl Metrics {
 }
 
 impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+impl EncodeLabelValue for Server {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         EncodeLabelValue::encode(&self.as_str(), encoder)
     }

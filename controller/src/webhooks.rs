@@ -1,16 +1,16 @@
 //! Admission webhooks: the API server asks before it stores an Agent.
 //!
-//! Owns the HTTPS server, its certificate, and the two answers. Off by default: what can be checked without asking is
+//! Owns the HTTPS server and the two answers; its certificate is the [`certificate`](crate::certificate)'s. Off by default: what can be checked without asking is
 //! checked by the schema and its rules; the webhooks say the rest early, all of it at once. They read no other object
 //! and write nothing, so every replica serves them, and an API server that cannot reach them may go on
 //! (`failurePolicy: Ignore`): the reconciler finds the same problems by the same function.
 //!
-//! 1. [`Webhooks::bind`] reads the certificate and takes the port: what can be wrong from the start is wrong here.
-//! 2. [`Webhooks::serve`] answers until shutdown; meanwhile `certificate` follows the files.
+//! 1. [`Webhooks::bind`] takes the port: what can be wrong from the start is wrong here.
+//! 2. [`Webhooks::serve`] answers until shutdown, with the newest certificate; while there is none, connections are
+//!    closed.
 //! 3. `connections` accepts, with bounds on number and time; `review` answers, a pure function of the question.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -22,13 +22,10 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use certificate::CertificateError;
-
-use certificate::{Certificate, Usage};
+use crate::certificate::Configs;
 use connections::Limits;
 use review::Answer;
 
-pub(crate) mod certificate;
 mod connections;
 mod review;
 
@@ -45,15 +42,9 @@ const MAX_BODY: usize = 2 * (3 << 20);
 /// at most.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the certificate's files are looked at.
-pub(crate) const RELOAD: Duration = Duration::from_secs(2);
-
 /// Why the webhooks cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhooksError {
-    /// The certificate cannot be used.
-    #[error("--webhook-cert-dir: {0}")]
-    Certificate(CertificateError),
     /// The port cannot be had.
     #[error("--webhook-listen {0} cannot be listened on: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -63,34 +54,27 @@ pub enum WebhooksError {
 #[derive(Debug)]
 pub struct Webhooks {
     listener: TcpListener,
-    certificate: Certificate,
-    reload: Duration,
+    configs: Configs,
     limits: Limits,
 }
 
 // === impl Webhooks ===
 
 impl Webhooks {
-    /// Reads `tls.crt` and `tls.key` in `cert_dir` and listens at `address`; gives back where.
+    /// Listens at `address`, for connections with the newest of `configs`; gives back where.
     ///
     /// # Errors
-    /// Files that are missing or do not fit each other; a port that is taken. Each names its flag.
-    pub async fn bind(address: SocketAddr, cert_dir: &Path) -> Result<(Self, SocketAddr), WebhooksError> {
-        let certificate =
-            Certificate::load(cert_dir, Usage::Webhooks).await.map_err(WebhooksError::Certificate)?;
+    /// A port that is taken; names its flag.
+    pub async fn bind(address: SocketAddr, configs: Configs) -> Result<(Self, SocketAddr), WebhooksError> {
         let failed = |error| WebhooksError::Listen(address, error);
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        Ok((Self { listener, certificate, reload: RELOAD, limits: Limits::default() }, bound))
+        Ok((Self { listener, configs, limits: Limits::default() }, bound))
     }
 
     /// Serves until `shutdown`; then answers what was asked, for a moment.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let configs = self.certificate.configs();
-        tokio::select! {
-            () = connections::serve(self.listener, configs, router(), self.limits, shutdown) => {}
-            () = self.certificate.follow(self.reload) => {}
-        }
+        connections::serve(self.listener, self.configs, router(), self.limits, shutdown).await;
     }
 }
 

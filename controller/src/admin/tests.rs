@@ -5,6 +5,7 @@ use krypton_discovery::AgentKey;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::certificate::UnixSeconds;
 use crate::discovery::{Access, Discovery, Limits};
 use crate::metrics::Metrics;
 use crate::object::{Kind, Scope};
@@ -37,7 +38,8 @@ impl Fixture {
             shutdown,
         );
         let gateways = discovery.gateways().clone();
-        let admin = Admin { snapshots: newest, sources, gateways, reports, registry: Arc::new(registry) };
+        let (certificates, registry) = (Vec::new(), Arc::new(registry));
+        let admin = Admin { snapshots: newest, sources, gateways, reports, certificates, registry };
         Self { admin, snapshots, metrics, leading }
     }
 
@@ -62,6 +64,25 @@ impl Fixture {
     async fn json(&self, path: &str) -> serde_json::Value {
         serde_json::from_str(&self.get(path).await.1).unwrap()
     }
+}
+
+#[tokio::test]
+async fn a_server_without_a_certificate_is_not_ready() {
+    let mut fixture = Fixture::new();
+    fixture.publish(0);
+    assert_eq!(fixture.get("/readyz").await.0, StatusCode::OK);
+    let (sender, newest) = watch::channel(CertificateState::default());
+    fixture.admin.certificates = vec![(&[Server::Discovery, Server::Webhooks], newest)];
+    sender.send_modify(|state| state.problem = Some("Secret a/b does not exist".into()));
+    let (status, verbose) = fixture.get("/readyz?verbose").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let line = "\n[-] certificate of webhooks: none yet: Secret a/b does not exist\n";
+    assert!(verbose.contains(line), "{verbose}");
+    sender.send_modify(|state| state.expires = Some(UnixSeconds(1_800_000_000)));
+    let (status, verbose) = fixture.get("/readyz?verbose").await;
+    // What is in use stays so, whatever became of its source.
+    let line = "\n[+] certificate of discovery: expires 2027-01-15T08:00:00Z: Secret a/b does not exist\n";
+    assert!(status == StatusCode::OK && verbose.contains(line), "{verbose}");
 }
 
 #[tokio::test]

@@ -2,12 +2,10 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use kube::Client;
 
 use crate::args::Args;
 use crate::discovery::{Access, Limits};
-use crate::webhooks::certificate::{Certificate, Usage};
 
 /// Flags that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,15 +49,6 @@ pub(super) fn check(args: &Args) -> Result<(), SecurityError> {
         return Err(SecurityError::PlainText(args.discovery_listen));
     }
     Ok(())
-}
-
-/// What gateways are shown; `None` for plain text.
-///
-/// # Errors
-/// When the files cannot be used.
-pub(super) async fn certificate(args: &Args) -> anyhow::Result<Option<Certificate>> {
-    let Some(folder) = &args.discovery_cert_dir else { return Ok(None) };
-    Ok(Some(Certificate::load(folder, Usage::Discovery).await.context("--discovery-cert-dir")?))
 }
 
 /// Who may listen. Two streams of each gateway may wait to be let in.

@@ -14,17 +14,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// The certificate for the next connection; `None` while there is none.
-pub type Configs = watch::Receiver<Option<Arc<ServerConfig>>>;
+use crate::certificate::Configs;
 
 /// How long nothing is accepted after accepting failed: file descriptors may have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

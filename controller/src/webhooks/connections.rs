@@ -11,11 +11,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
+
+use crate::certificate::Configs;
 
 /// How long nothing is accepted after accepting failed: file descriptors may have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -62,10 +63,11 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` on `listener` until `shutdown`; each connection with the newest of `configs`.
+/// Serves `router` on `listener` until `shutdown`; each connection with the newest of `configs`. While there is none,
+/// connections are closed: whoever asks is told at once, and not by a wait.
 pub(super) async fn serve(
     listener: TcpListener,
-    configs: watch::Receiver<Option<Arc<ServerConfig>>>,
+    configs: Configs,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
@@ -79,11 +81,9 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             (stream, permit) = accept(&listener, &permits) => {
-                let config = configs.borrow().clone();
-                if let Some(config) = config {
-                    let acceptor = TlsAcceptor::from(config);
-                    connections.spawn(connection(stream, permit, acceptor, shared.clone()));
-                }
+                let Some(config) = configs.borrow().clone() else { continue };
+                let acceptor = TlsAcceptor::from(config);
+                connections.spawn(connection(stream, permit, acceptor, shared.clone()));
             }
         }
     }

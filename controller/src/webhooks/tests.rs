@@ -8,7 +8,6 @@ use http_body_util::BodyExt as _;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -18,16 +17,17 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::certificate::tests::{mk_pair, write};
 use super::*;
+use crate::certificate::tests::{mk_certificate, mk_pair};
+use crate::certificate::{Alpn, Certificate, Pair};
 
 /// Far above what anything takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Webhooks that run.
 struct Fixture {
-    folder: TempDir,
     address: SocketAddr,
+    shown: Certificate,
     certificate: String,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
@@ -35,16 +35,15 @@ struct Fixture {
 
 impl Fixture {
     async fn start(adjust: impl FnOnce(&mut Webhooks)) -> Self {
-        let folder = TempDir::new().unwrap();
-        let pair = mk_pair();
-        write(folder.path(), &pair);
+        let mut shown = mk_certificate();
         let any = "127.0.0.1:0".parse().unwrap();
-        let (mut webhooks, address) = Webhooks::bind(any, folder.path()).await.unwrap();
+        let (mut webhooks, address) = Webhooks::bind(any, shown.configs(Alpn::Http1)).await.unwrap();
         adjust(&mut webhooks);
+        let certificate = show(&mut shown);
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(webhooks.serve(shutdown.clone()));
-        Self { folder, address, certificate: pair.0, shutdown, tasks }
+        Self { address, shown, certificate, shutdown, tasks }
     }
 
     /// A connection that trusts `certificate` alone.
@@ -69,6 +68,13 @@ impl Fixture {
         });
         client
     }
+}
+
+/// Shows a new certificate; which.
+fn show(shown: &mut Certificate) -> String {
+    let (certificate, key) = mk_pair();
+    shown.take(Pair { certificate: certificate.clone().into(), key: key.into() }).unwrap();
+    certificate
 }
 
 async fn post(client: &mut SendRequest<Body>, path: &str, body: impl Into<Body>) -> (StatusCode, Bytes) {
@@ -127,13 +133,10 @@ async fn both_webhooks_answer_on_one_connection() {
 #[tokio::test]
 async fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     in_time(async {
-        let mut fixture = Fixture::start(|webhooks| webhooks.reload = Duration::from_millis(10)).await;
+        let mut fixture = Fixture::start(|_| {}).await;
         let mut old = fixture.client().await;
-        let next = mk_pair();
-        write(fixture.folder.path(), &next);
-        while fixture.connect(&next.0).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        let next = show(&mut fixture.shown);
+        fixture.connect(&next).await.unwrap();
         fixture.connect(&fixture.certificate).await.unwrap_err();
         let review = mk_review(&json!({ "image": "a:1" }));
         assert_eq!(post(&mut old, VALIDATE_PATH, review).await.0, StatusCode::OK);
@@ -199,14 +202,28 @@ async fn shutdown_ends_idle_connections_and_lets_a_question_be_answered() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_from_the_start_names_its_flag() {
-    let folder = TempDir::new().unwrap();
-    let any = "127.0.0.1:0".parse().unwrap();
-    let error = Webhooks::bind(any, folder.path()).await.unwrap_err().to_string();
-    assert!(error.starts_with("--webhook-cert-dir: ") && error.contains("tls.crt: No such file"), "{error}");
-    write(folder.path(), &mk_pair());
+async fn without_a_certificate_connections_are_closed_and_with_one_served() {
+    in_time(async {
+        let mut shown = mk_certificate();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (webhooks, address) = Webhooks::bind(any, shown.configs(Alpn::Http1)).await.unwrap();
+        let (mut tasks, shutdown) = (JoinSet::new(), CancellationToken::new());
+        tasks.spawn(webhooks.serve(shutdown.clone()));
+        let mut refused = TcpStream::connect(address).await.unwrap();
+        assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        let certificate = show(&mut shown);
+        let mut fixture = Fixture { address, shown, certificate, shutdown, tasks };
+        let mut client = fixture.client().await;
+        let review = mk_review(&json!({ "image": "a:1" }));
+        assert_eq!(post(&mut client, VALIDATE_PATH, review).await.0, StatusCode::OK);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_names_its_flag() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listener.local_addr().unwrap();
-    let error = Webhooks::bind(taken, folder.path()).await.unwrap_err().to_string();
+    let error = Webhooks::bind(taken, mk_certificate().configs(Alpn::Http1)).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("--webhook-listen {taken} cannot be listened on: ")), "{error}");
 }

@@ -2,16 +2,17 @@
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_stream::StreamExt as _;
 
 use super::*;
-use crate::webhooks::certificate::tests::{mk_pair, write};
-use crate::webhooks::certificate::{Certificate, Usage};
+use crate::certificate::Alpn;
+use crate::certificate::tests::{load, mk_pair, write};
 
 /// Far above what anything takes, so that only what never comes runs into it.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -62,8 +63,8 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 async fn mk_config() -> (String, Arc<ServerConfig>) {
     let (folder, pair) = (TempDir::new().unwrap(), mk_pair());
     write(folder.path(), &pair);
-    let certificate = Certificate::load(folder.path(), Usage::Discovery).await.unwrap();
-    let config = certificate.configs().borrow().clone().unwrap();
+    let loaded = load(folder.path()).await.unwrap();
+    let config = loaded.certificate().configs(Alpn::H2).borrow().clone().unwrap();
     (pair.0, config)
 }
 
