@@ -133,7 +133,7 @@ impl App {
         let (snapshots, newest) = watch::channel(None);
         let routes = Routes::open(&args, snapshots, Arc::clone(&metrics)).await?;
         let (election, leadership) = election(&args, discovery_bound, &metrics).await?;
-        let certificates = Certificates::open(&args, &metrics).await?;
+        let certificates = Certificates::open(&args, routes.client.as_ref(), &leadership, &metrics).await?;
         let webhooks = match certificates.configs(Server::Webhooks) {
             Some(configs) => Some(Webhooks::bind(args.webhook_listen, configs).await?),
             None => None,

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::object::Scope;
 
 /// The longest name of a controller: it is to be read in a column.
 const MAX_IDENTITY: usize = 200;
+
+/// The longest name of DNS, and of an object in Kubernetes.
+const MAX_DNS_NAME: usize = 253;
 
 /// Watches Agents and their endpoints and tells every Krypton gateway where to route.
 #[derive(Debug, Clone, Parser)]
@@ -106,6 +109,34 @@ pub struct Args {
     )]
     pub webhook_cert_dir: PathBuf,
 
+    /// The controllers' own certificate, for discovery and webhooks, instead of folders: this Secret in the namespace
+    /// of the Lease. It must exist, empty at first; the controller that leads fills it, renews what is in it, and
+    /// every controller shows what it holds
+    #[arg(
+        long,
+        env = "KRYPTON_CERTIFICATE_SECRET",
+        value_name = "NAME",
+        value_parser = parse_object_name,
+        conflicts_with_all = ["manifests", "webhook_cert_dir", "discovery_cert_dir", "discovery_plaintext"],
+        requires_all = ["certificate_authority", "certificate_names"]
+    )]
+    pub certificate_secret: Option<String>,
+
+    /// The ConfigMap, in the namespace of the Lease, in which the controller that leads publishes whom to trust, as
+    /// ca.crt. It must exist, empty at first
+    #[arg(long, env = "KRYPTON_CERTIFICATE_AUTHORITY", value_name = "NAME", value_parser = parse_object_name, requires = "certificate_secret")]
+    pub certificate_authority: Option<String>,
+
+    /// What the controllers' own certificate is for: the names of their Services, as gateways and the API server
+    /// call them; separated by commas
+    #[arg(long, env = "KRYPTON_CERTIFICATE_NAMES", value_name = "DNS", value_delimiter = ',', value_parser = parse_server_name, requires = "certificate_secret")]
+    pub certificate_names: Vec<String>,
+
+    /// Name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration whose caBundle the
+    /// controller that leads keeps. Without it: theirs is somebody else's business
+    #[arg(long, env = "KRYPTON_WEBHOOK_CONFIGURATIONS", value_name = "NAME", value_parser = parse_object_name, requires = "certificate_secret")]
+    pub webhook_configurations: Option<String>,
+
     /// What is logged, and how
     #[command(flatten)]
     pub log: LogArgs,
@@ -140,6 +171,22 @@ fn parse_above_zero(text: &str) -> Result<Duration, String> {
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write e.g. 60s, 5m 30s")),
     }
+}
+
+fn parse_object_name(name: &str) -> Result<String, String> {
+    if name.len() <= MAX_DNS_NAME && name.split('.').all(|label| is_dns_label(label.as_bytes())) {
+        return Ok(name.to_owned());
+    }
+    Err("not an object's name: a-z, 0-9, '-' and '.', 253 at most".to_owned())
+}
+
+/// As a certificate has it: what means the same is spelled the same.
+fn parse_server_name(name: &str) -> Result<String, String> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(address.to_string());
+    }
+    parse_object_name(&name.to_ascii_lowercase())
+        .map_err(|_| "not a name of DNS or an IP address, without a port".to_owned())
 }
 
 fn parse_address(address: &str) -> Result<String, String> {
@@ -194,6 +241,32 @@ mod tests {
         assert_eq!(parse(&["--namespace", "b,a"]).unwrap().scopes(), args.scopes());
         let args = parse(&["--deny-cidrs", "10.0.0.0/8,fd00::/8"]).unwrap();
         assert_eq!(args.deny_cidrs.len(), 2);
+    }
+
+    #[test]
+    fn an_own_certificate_needs_all_that_it_is_made_of() {
+        let args = parse(&[
+            "--certificate-secret",
+            "s",
+            "--certificate-authority",
+            "a",
+            "--certificate-names",
+            "Krypton.svc,127.0.0.1,0:0::1",
+        ]);
+        assert_eq!(args.unwrap().certificate_names, ["krypton.svc", "127.0.0.1", "::1"]);
+        for (args, sentence) in [
+            (&["--certificate-secret", "s"][..], "--certificate-authority"),
+            (&["--certificate-secret", "s", "--certificate-authority", "a"], "--certificate-names"),
+            (&["--certificate-names", "a"], "--certificate-secret"),
+            (&["--webhook-configurations", "a"], "--certificate-secret"),
+            (&["--certificate-secret", "s", "--webhook-cert-dir", "d"], "cannot be used with"),
+            (&["--certificate-secret", "s", "--manifests", "d"], "cannot be used with"),
+            (&["--certificate-secret", "a/b"], "not an object's name"),
+            (&["--certificate-names", "a:9090"], "without a port"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(sentence), "{args:?}: {error}");
+        }
     }
 
     #[test]

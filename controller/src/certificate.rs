@@ -1,14 +1,16 @@
 //! The certificates that this controller's servers show: where each comes from, and the newest that can be used.
 //!
 //! Owns the TLS configurations that servers take for their next connection, and what people are told of each
-//! certificate. Never makes a certificate. A private key is in no log and no `Debug`.
+//! certificate. Never makes a certificate: the leader's `authority` does, where it is asked to. A private key is in no
+//! log and no `Debug`.
 //!
-//! 1. A source reads a [`Pair`]: [`folder`] from files.
+//! 1. A source reads a [`Pair`]: [`folder`] from files, [`secret`] from the Kubernetes API.
 //! 2. [`Certificate::take`] checks it and publishes a configuration for each protocol; one that cannot be used leaves
 //!    the one before in use.
 //! 3. Servers take [`Certificate::configs`], probes [`Certificate::states`].
 
 pub mod folder;
+pub mod secret;
 pub(crate) mod x509;
 
 use std::sync::Arc;

@@ -104,7 +104,7 @@ impl LeaseConfig {
     /// random suffix: a container that was restarted must not take its predecessor's Lease for its own.
     #[must_use]
     pub fn new(namespace: Option<String>, identity: Option<String>, address: String) -> Self {
-        let namespace = namespace.or_else(pod_namespace).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let namespace = namespace_or_own(namespace);
         let identity = identity.unwrap_or_else(host_name);
         let identity = format!("{identity}_{:08x}", fastrand::u32(..));
         Self { namespace, name: LEASE_NAME.to_owned(), identity, address }
@@ -302,6 +302,11 @@ pub fn is_address(text: &str) -> bool {
         && labels().all(|label| is_dns_label(label.as_bytes()))
         // What looks like an IPv4 address and is none.
         && labels().next_back().is_some_and(|label| !label.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// `namespace`, or else the pod's own, or else [`DEFAULT_NAMESPACE`].
+pub(crate) fn namespace_or_own(namespace: Option<String>) -> String {
+    namespace.or_else(pod_namespace).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
 fn pod_namespace() -> Option<String> {

@@ -12,7 +12,8 @@
 //! - [`lease`] says which of several controllers leads; [`leader`] is what only that one does: it makes pods of Agents
 //!   and tells their [`status`].
 //! - [`webhooks`] checks Agents before the API server stores them, where that is turned on.
-//! - [`certificate`] has what both show to those who connect over TLS.
+//! - [`certificate`] has what both show to those who connect over TLS; [`authority`] makes that, where the
+//!   leader is asked to.
 //! - [`status`] is what a person reads of an Agent: conditions, phase, Events.
 //! - [`workload`] makes the objects that run an Agent and compares them with those that exist; pure.
 //! - [`app`] wires these up and watches over them; [`admin`] shows how they fare.
@@ -22,6 +23,7 @@
 pub mod admin;
 pub mod app;
 pub mod args;
+pub mod authority;
 pub mod certificate;
 pub mod discovery;
 pub mod index;

@@ -39,6 +39,10 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// Annotation on the controllers' Lease: where its holder is reached, as `host:port`.
 pub const LEADER_ADDRESS_ANNOTATION: &str = "krypton.ai/leader-address";
 
+/// Annotation on the ConfigMap of certificate authorities: since when nothing was added to it, as RFC 3339. One that is
+/// to sign is in it for some minutes before.
+pub const PUBLISHED_ANNOTATION: &str = "krypton.ai/published";
+
 /// Name of the container that runs the Agent's image.
 pub const AGENT_CONTAINER: &str = "agent";
 

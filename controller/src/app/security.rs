@@ -32,7 +32,7 @@ pub(super) enum SecurityError {
 /// # Errors
 /// When they do not.
 pub(super) fn check(args: &Args) -> Result<(), SecurityError> {
-    let has_certificate = args.discovery_cert_dir.is_some();
+    let has_certificate = args.discovery_cert_dir.is_some() || args.certificate_secret.is_some();
     let is_local = args.discovery_listen.ip().is_loopback();
     let on_cluster = args.manifests.is_none();
     let names_accounts = !args.gateway_service_account.is_empty();
@@ -79,8 +79,10 @@ mod tests {
     fn what_is_open_is_open_on_purpose() {
         let (anywhere, account) = ("--discovery-listen=0.0.0.0:9090", "--gateway-service-account=a/b");
         let everywhere = "--discovery-listen=[::]:9090";
+        let own = ["--certificate-secret=s", "--certificate-authority=c", "--certificate-names=n"];
         for args in [
             &[][..],
+            &[anywhere, account, own[0], own[1], own[2]],
             &[account],
             &["--manifests=d", anywhere],
             &["--manifests=d", "--discovery-cert-dir=d"],
@@ -91,6 +93,7 @@ mod tests {
             assert_eq!(checked(args), Ok(()), "{args:?}");
         }
         assert_eq!(checked(&["--discovery-cert-dir=d"]), Err(SecurityError::NoAccount));
+        assert_eq!(checked(&own), Err(SecurityError::NoAccount));
         assert_eq!(checked(&[anywhere, account]), Err(SecurityError::PlainTokens));
         assert_eq!(checked(&[anywhere, account, "--discovery-plaintext"]), Err(SecurityError::PlainTokens));
         let error = checked(&[everywhere]).unwrap_err().to_string();

@@ -8,6 +8,7 @@
 //! 3. Any error begins the watch anew after a pause: a complete list is the one proof that nothing was missed.
 
 pub(crate) mod fold;
+pub(crate) mod single;
 pub(crate) mod watch;
 
 use std::path::Path;

@@ -22,7 +22,7 @@ use crate::source::{Change, Sources};
 const STREAMING_LISTS_SINCE: u32 = 34;
 
 /// The server ends a watch after this, and a connection that died unnoticed is noticed 5 s later. Seconds.
-const WATCH_TIMEOUT: u32 = 60;
+pub(super) const WATCH_TIMEOUT: u32 = 60;
 
 /// The first pause after a failure.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
@@ -31,7 +31,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// A watch that lived for this was no failure in a row.
-const STEADY: Duration = Duration::from_secs(10);
+pub(super) const STEADY: Duration = Duration::from_secs(10);
 
 /// What every watch of one consumer shares: how to read, and where changes go.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ enum Interruption {
 
 /// Pauses that double, each with jitter so that many controllers do not come back at once.
 #[derive(Debug)]
-struct Pauses {
+pub(crate) struct Pauses {
     next: Duration,
 }
 
@@ -191,7 +191,8 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    fn next(&mut self) -> Duration {
+    /// The next one.
+    pub(crate) fn next(&mut self) -> Duration {
         let longest = self.next;
         self.next = (longest * 2).min(MAX_PAUSE);
         longest.mul_f64(0.5 + fastrand::f64() / 2.0)
@@ -221,7 +222,8 @@ fn strategy_for(minor: &str) -> InitialListStrategy {
     }
 }
 
-fn code_of(error: &watcher::Error) -> Option<u16> {
+/// The HTTP status that the server answered with, if it answered.
+pub(super) fn code_of(error: &watcher::Error) -> Option<u16> {
     use watcher::Error;
     match error {
         Error::InitialListFailed(kube::Error::Api(status))
