@@ -19,6 +19,9 @@ mod api_server;
 mod at_scale;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
+mod certificates;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
 mod conditions;
 #[cfg(test)]
 mod crd;

@@ -17,11 +17,14 @@ use krypton_e2e::wait::eventually;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::access::{AUDIENCE, GATEWAY, Token, account};
+use crate::certificates;
 use crate::objects::{agent, put};
 use crate::statuses::{condition_becomes, status_is_current};
 use crate::support::{SOON, is_ready, metric_becomes};
+use crate::webhooks::configurations;
 use crate::workloads::{any, child, create_as_go, go_deployment, go_service, image_is, owner, replicas_are};
 
 /// What the chart makes roles from.
@@ -37,6 +40,8 @@ pub(crate) struct Rights {
     watched_namespaces: Vec<PolicyRule>,
     cluster: Vec<PolicyRule>,
     own_namespace: Vec<PolicyRule>,
+    certificates: Vec<PolicyRule>,
+    webhooks: Vec<PolicyRule>,
 }
 
 /// Where the rights on Agents hold.
@@ -60,8 +65,11 @@ impl Rights {
     pub(crate) async fn grant(&self, reach: Reach, watched: &Namespace, own: &Namespace) {
         let lease = json!({ "name": "lease", "namespace": own.name() });
         let agents = json!({ "name": "agents", "namespace": watched.name() });
+        let certificates = json!({ "name": "certificates", "namespace": own.name() });
         let mut objects = Vec::from(role("Role", &lease, &self.own_namespace));
         objects.extend(role("ClusterRole", &json!({ "name": "reviews" }), &self.cluster));
+        objects.extend(role("Role", &certificates, &self.certificates));
+        objects.extend(role("ClusterRole", &json!({ "name": "webhooks" }), &self.webhooks));
         objects.extend(match reach {
             Reach::Cluster => role("ClusterRole", &json!({ "name": "agents" }), &self.watched_namespaces),
             Reach::Namespace => role("Role", &agents, &self.watched_namespaces),
@@ -73,6 +81,7 @@ impl Rights {
     /// Each right on its own.
     fn all(&self) -> BTreeSet<Right> {
         let rules = self.watched_namespaces.iter().chain(&self.cluster).chain(&self.own_namespace);
+        let rules = rules.chain(&self.certificates).chain(&self.webhooks);
         let rights = rules.flat_map(|rule| {
             let groups = rule.api_groups.iter().flatten();
             groups.flat_map(move |group| {
@@ -122,6 +131,9 @@ impl Place<'_> {
         let gateways = account(self.own, GATEWAY);
         let mut args = vec!["--identity", identity, "--lease-namespace", self.own.name()];
         args.extend(["--gateway-service-account", &gateways]);
+        args.extend(["--certificate-secret", "krypton-certificates"]);
+        args.extend(["--certificate-authority", "krypton-ca"]);
+        args.extend(["--certificate-names", "localhost", "--webhook-configurations", "krypton-webhooks"]);
         if self.reach == Reach::Namespace {
             args.extend(["--namespace", self.watched.name()]);
         }
@@ -132,11 +144,15 @@ impl Place<'_> {
     async fn live_a_whole_life(&self) {
         let namespace = self.watched;
         self.leave_objects_of_others().await;
+        self.make_certificate_objects().await;
         let first = self.start_controller("first").await;
-        // On loopback a token goes without TLS.
         let token = Token::of(self.own, GATEWAY, &[AUDIENCE]).await;
-        let flags = token.flags();
-        let gateway = Gateway::start(first.discovery, &flags.each_ref().map(String::as_str)).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        let bundle = certificates::save_bundle(self.own, folder.path()).await;
+        let [token_flag, token] = &token.flags();
+        let flags = [token_flag, token, "--discovery-ca-file", &bundle];
+        let discovery = format!("https://localhost:{}", first.discovery.port());
+        let gateway = Gateway::start_on(&discovery, &flags).await.unwrap();
         is_ready(&gateway).await;
         is_taken_over(namespace).await;
         for name in ["account", "service", "deployment"] {
@@ -187,6 +203,19 @@ impl Place<'_> {
             let name = foreign["metadata"]["name"].as_str().unwrap().to_owned();
             put(namespace, foreign).await.unwrap();
             put(namespace, agent(&name, json!({}))).await.unwrap();
+        }
+    }
+
+    /// What the chart makes for the controllers' own certificate; nothing is asked of these webhooks.
+    async fn make_certificate_objects(&self) {
+        certificates::make_objects(self.own).await;
+        let nothing = json!({ "matchLabels": { "no-such": "label" } });
+        let objects = configurations(self.own.name(), ([127, 0, 0, 1], 1).into(), None, "Ignore");
+        for mut object in objects {
+            object["metadata"]["name"] = "krypton-webhooks".into();
+            object["webhooks"][0]["namespaceSelector"] = nothing.clone();
+            let apply = ["apply", "--server-side", "--filename=-"];
+            self.own.cluster().kubectl(&apply, &object.to_string()).await.unwrap();
         }
     }
 

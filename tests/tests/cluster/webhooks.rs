@@ -83,34 +83,8 @@ impl<'n> Webhooks<'n> {
 
     /// Tells the cluster to ask them, and to trust `bundle`.
     async fn configure(&self, bundle: &str, failure_policy: &str) -> Result<()> {
-        for (kind, path) in [
-            ("MutatingWebhookConfiguration", "/mutate-krypton-ai-v1alpha1-agent"),
-            ("ValidatingWebhookConfiguration", "/validate-krypton-ai-v1alpha1-agent"),
-        ] {
-            let configuration = json!({
-                "apiVersion": "admissionregistration.k8s.io/v1",
-                "kind": kind,
-                "metadata": { "name": self.namespace.name() },
-                "webhooks": [{
-                    "name": format!("{}.krypton.ai", kind.to_lowercase()),
-                    "admissionReviewVersions": ["v1"],
-                    "clientConfig": {
-                        "url": format!("https://{}{path}", self.address),
-                        "caBundle": ByteString(bundle.as_bytes().to_owned()),
-                    },
-                    "failurePolicy": failure_policy,
-                    "namespaceSelector": {
-                        "matchLabels": { "kubernetes.io/metadata.name": self.namespace.name() },
-                    },
-                    "rules": [{
-                        "apiGroups": ["krypton.ai"],
-                        "apiVersions": ["v1alpha1"],
-                        "operations": ["CREATE", "UPDATE"],
-                        "resources": ["agents"],
-                    }],
-                    "sideEffects": "None",
-                }],
-            });
+        for configuration in configurations(self.namespace.name(), self.address, Some(bundle), failure_policy)
+        {
             let apply = ["apply", "--server-side", "--filename=-"];
             self.namespace.cluster().kubectl(&apply, &configuration.to_string()).await?;
         }
@@ -119,13 +93,7 @@ impl<'n> Webhooks<'n> {
 
     /// Waits until the API server took the configuration up.
     async fn are_asked(&self) {
-        eventually("the webhooks are asked", SOON, async || {
-            let outcome = try_create(self.namespace, "a", unseen_by_the_schema()).await;
-            ensure!(outcome.is_err(), "nobody minds");
-            try_create(self.namespace, "a", json!({})).await.map_err(anyhow::Error::msg)
-        })
-        .await
-        .unwrap();
+        are_asked(self.namespace).await;
     }
 
     /// How often the log says that a certificate was taken up.
@@ -134,8 +102,58 @@ impl<'n> Webhooks<'n> {
     }
 }
 
+/// Both configurations: the API server asks at `address` about the namespace that bears their name.
+pub(crate) fn configurations(
+    name: &str,
+    address: SocketAddr,
+    bundle: Option<&str>,
+    failure_policy: &str,
+) -> [Value; 2] {
+    let kinds = [
+        ("MutatingWebhookConfiguration", "/mutate-krypton-ai-v1alpha1-agent"),
+        ("ValidatingWebhookConfiguration", "/validate-krypton-ai-v1alpha1-agent"),
+    ];
+    kinds.map(|(kind, path)| {
+        let mut client = json!({ "url": format!("https://{address}{path}") });
+        if let Some(bundle) = bundle {
+            client["caBundle"] = json!(ByteString(bundle.as_bytes().to_owned()));
+        }
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": { "name": name },
+            "webhooks": [{
+                "name": format!("{}.krypton.ai", kind.to_lowercase()),
+                "admissionReviewVersions": ["v1"],
+                "clientConfig": client,
+                "failurePolicy": failure_policy,
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } },
+                "rules": [{
+                    "apiGroups": ["krypton.ai"],
+                    "apiVersions": ["v1alpha1"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["agents"],
+                }],
+                "sideEffects": "None",
+            }],
+        })
+    })
+}
+
+/// Waits until the API server asks webhooks about the namespace, and trusts them.
+pub(crate) async fn are_asked(namespace: &Namespace) {
+    eventually("the webhooks are asked", SOON, async || {
+        let refusal =
+            try_create(namespace, "a", unseen_by_the_schema()).await.err().context("nobody minds")?;
+        ensure!(refusal.contains("spec.env[0].value"), "{refusal}");
+        try_create(namespace, "a", json!({})).await.map_err(anyhow::Error::msg)
+    })
+    .await
+    .unwrap();
+}
+
 /// Gives `test` the namespace, and takes the configurations away that bear its name.
-async fn with_namespace(test: impl AsyncFnOnce(&Namespace)) {
+pub(crate) async fn with_namespace(test: impl AsyncFnOnce(&Namespace)) {
     let cluster = shared().await.unwrap();
     cluster.install_agent_crd().await.unwrap();
     let mut name = String::new();
