@@ -52,10 +52,10 @@ fn flags<'a>(args: impl Iterator<Item = &'a Arg>) -> String {
         let values = arg.get_possible_values();
         if takes && !values.is_empty() {
             let values: Vec<String> = values.iter().map(|value| code(value.get_name())).collect();
-            write!(help, ". One of {}", values.join(", ")).unwrap();
+            write!(help, ". One of {}", values.join(", ")).expect("a string");
         }
         let help = help.replace('|', "\\|");
-        writeln!(table, "| {} | {default} | {environment} | {help} |", code(name.trim())).unwrap();
+        writeln!(table, "| {} | {default} | {environment} | {help} |", code(name.trim())).expect("a string");
     }
     table
 }

@@ -140,7 +140,10 @@ pub fn krypton(name: &str) -> Result<Program> {
 }
 
 /// Where it is: `target/<profile>/<name>` beside `krypton-testbed`, for tests in `target/<profile>/deps`.
-pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().map_or_else(PathBuf::new, Path::to_owned);
     let folder = if folder.ends_with("deps") { folder.join("..") } else { folder };

@@ -75,7 +75,7 @@ mod tests {
         json!({ "manager": manager, "operation": operation, "fieldsV1": { "f:spec": fields } })
     }
 
-    fn object(applied: Option<&Value>, entries: Vec<Value>) -> Value {
+    fn object(applied: Option<&Value>, entries: &[Value]) -> Value {
         let mut object = json!({ "metadata": { "managedFields": entries } });
         if let Some(spec) = applied {
             let text = json!({ "spec": spec }).to_string();
@@ -91,26 +91,26 @@ mod tests {
     #[test]
     fn kubectl_apply_tells_by_its_annotation_and_not_by_what_it_owns() {
         let made = entry("kubectl-client-side-apply", "Update", &["image", "timeout"]);
-        let written = object(Some(&json!({ "image": "a", "timeout": "60s" })), vec![made.clone()]);
+        let written = object(Some(&json!({ "image": "a", "timeout": "60s" })), &[made.clone()]);
         assert_eq!(of(&written, "timeout"), somebody("kubectl apply"));
-        let defaulted = object(Some(&json!({ "image": "a" })), vec![made.clone()]);
+        let defaulted = object(Some(&json!({ "image": "a" })), &[made.clone()]);
         assert_eq!(of(&defaulted, "timeout"), Author::Nobody);
         let rewritten = entry("manager", "Update", &["timeout"]);
-        let rewritten = object(Some(&json!({ "image": "a" })), vec![made, rewritten]);
+        let rewritten = object(Some(&json!({ "image": "a" })), &[made, rewritten]);
         assert_eq!(of(&rewritten, "timeout"), Author::Nobody, "the Go system spelled it anew");
     }
 
     #[test]
     fn a_server_side_apply_tells_by_what_it_owns() {
         let applied = entry("argocd", "Apply", &["image", "timeout"]);
-        assert_eq!(of(&object(None, vec![applied.clone()]), "timeout"), somebody("argocd"));
-        assert_eq!(of(&object(None, vec![applied]), "minReplicas"), Author::Nobody);
+        assert_eq!(of(&object(None, &[applied.clone()]), "timeout"), somebody("argocd"));
+        assert_eq!(of(&object(None, &[applied]), "minReplicas"), Author::Nobody);
     }
 
     #[test]
     fn an_edit_of_what_was_applied_is_somebodys() {
         let edited = entry("kubectl-edit", "Update", &["timeout"]);
-        let object = object(Some(&json!({ "image": "a" })), vec![edited]);
+        let object = object(Some(&json!({ "image": "a" })), &[edited]);
         assert_eq!(of(&object, "timeout"), somebody("kubectl-edit"));
         assert_eq!(of(&object, "minReplicas"), Author::Nobody);
     }
@@ -118,11 +118,11 @@ mod tests {
     #[test]
     fn of_what_was_created_nothing_tells() {
         let made = entry("kubectl-create", "Update", &["image", "timeout"]);
-        assert_eq!(of(&object(None, vec![made]), "timeout"), Author::Unknown);
+        assert_eq!(of(&object(None, &[made]), "timeout"), Author::Unknown);
         assert_eq!(of(&json!({}), "timeout"), Author::Unknown);
         // An apply of metadata alone (a label, say) is no record of the spec.
         let labelled = json!({ "manager": "x", "operation": "Apply", "fieldsV1": { "f:metadata": {} } });
-        assert_eq!(of(&object(None, vec![labelled]), "timeout"), Author::Unknown);
+        assert_eq!(of(&object(None, &[labelled]), "timeout"), Author::Unknown);
         // Nor is a broken annotation.
         let broken = json!({ "metadata": { "annotations": { (LAST_APPLIED_ANNOTATION): "{" } } });
         assert_eq!(of(&broken, "timeout"), Author::Unknown);
@@ -132,6 +132,6 @@ mod tests {
     fn a_write_of_a_subresource_says_nothing() {
         let mut status = entry("x", "Apply", &["timeout"]);
         status["subresource"] = json!("status");
-        assert_eq!(of(&object(Some(&json!({})), vec![status]), "timeout"), Author::Nobody);
+        assert_eq!(of(&object(Some(&json!({})), &[status]), "timeout"), Author::Nobody);
     }
 }

@@ -140,7 +140,9 @@ fn play(manners: &Manners, script: Script) -> Body {
     }
     if manners.buffers {
         let end = parts.last().map_or(Duration::ZERO, |(at, _)| *at);
-        parts.iter_mut().for_each(|(at, _)| *at = end);
+        for (at, _) in &mut parts {
+            *at = end;
+        }
     }
     BodyExt::boxed(StreamBody::new(timed(begin, parts)))
 }

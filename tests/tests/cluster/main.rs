@@ -22,6 +22,9 @@ mod at_scale;
 mod certificates;
 #[cfg(feature = "bridge")]
 #[cfg(test)]
+mod cli;
+#[cfg(feature = "bridge")]
+#[cfg(test)]
 mod conditions;
 #[cfg(test)]
 mod crd;

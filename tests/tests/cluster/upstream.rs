@@ -59,7 +59,7 @@ fn spec_schema() -> Value {
     })
 }
 
-async fn install_upstreams_crd(cluster: &Cluster) {
+pub(crate) async fn install_upstreams_crd(cluster: &Cluster) {
     let status = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     let schema = json!({ "type": "object", "properties": { "spec": spec_schema(), "status": status } });
     let crd = json!({
@@ -148,7 +148,7 @@ fn reaches_the_pod(spec: &Value, pod: &Value) {
 }
 
 /// Agents as that controller left them: its client writes durations in its own spelling.
-fn stored() -> Vec<(&'static str, Value)> {
+pub(crate) fn stored() -> Vec<(&'static str, Value)> {
     vec![
         ("minimal", json!({})),
         ("rewritten", json!({ "timeout": "1m0s", "startupTimeout": "30s", "scaleToZeroAfter": "5m0s" })),
@@ -169,7 +169,7 @@ fn stored() -> Vec<(&'static str, Value)> {
 }
 
 /// Stores one by that definition, with the status and the finalizer that its controller wrote.
-async fn store(namespace: &Namespace, name: &str, spec: Value) -> Value {
+pub(crate) async fn store(namespace: &Namespace, name: &str, spec: Value) -> Value {
     let mut object = agent(name, spec);
     object["metadata"]["finalizers"] = json!(["krypton.ai/cleanup"]);
     namespace.apply(&object.to_string()).await.unwrap();
