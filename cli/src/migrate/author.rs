@@ -91,9 +91,9 @@ mod tests {
     #[test]
     fn kubectl_apply_tells_by_its_annotation_and_not_by_what_it_owns() {
         let made = entry("kubectl-client-side-apply", "Update", &["image", "timeout"]);
-        let written = object(Some(&json!({ "image": "a", "timeout": "60s" })), &[made.clone()]);
+        let written = object(Some(&json!({ "image": "a", "timeout": "60s" })), std::slice::from_ref(&made));
         assert_eq!(of(&written, "timeout"), somebody("kubectl apply"));
-        let defaulted = object(Some(&json!({ "image": "a" })), &[made.clone()]);
+        let defaulted = object(Some(&json!({ "image": "a" })), std::slice::from_ref(&made));
         assert_eq!(of(&defaulted, "timeout"), Author::Nobody);
         let rewritten = entry("manager", "Update", &["timeout"]);
         let rewritten = object(Some(&json!({ "image": "a" })), &[made, rewritten]);
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_server_side_apply_tells_by_what_it_owns() {
         let applied = entry("argocd", "Apply", &["image", "timeout"]);
-        assert_eq!(of(&object(None, &[applied.clone()]), "timeout"), somebody("argocd"));
+        assert_eq!(of(&object(None, std::slice::from_ref(&applied)), "timeout"), somebody("argocd"));
         assert_eq!(of(&object(None, &[applied]), "minReplicas"), Author::Nobody);
     }
 

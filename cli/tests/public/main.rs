@@ -1,7 +1,10 @@
-//! `doctor --url` against small fronts that hold back, cut, limit and mislead, each with the gateway's probe behind it.
+//! `doctor` and `call` through a public URL, against small fronts that hold back, cut, limit and mislead, each with the
+//! gateway's probe behind it.
 //!
 //! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
 
+#[cfg(test)]
+mod calls;
 #[cfg(test)]
 mod front;
 
