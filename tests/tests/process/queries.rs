@@ -11,7 +11,8 @@ use crate::support::manifest::{Manifests, agent, agent_alone};
 use crate::support::{Krypton, SOON, agent as start_agent, closed_port, metric_becomes, traffic};
 
 /// Metrics without series where these programs run, and why.
-const NOT_HERE: [(&str, &str); 2] = [
+const NOT_HERE: [(&str, &str); 3] = [
+    ("krypton_controller_certificate_expiry_timestamp_seconds", "discovery is plain here"),
     ("krypton_controller_workload_source_up", "only a leader has it, and with --manifests nobody leads"),
     (
         "krypton_controller_refused_objects_total",
