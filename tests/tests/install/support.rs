@@ -66,9 +66,9 @@ async fn tell_state(cluster: &Cluster) {
     }
 }
 
-/// Values of the guide, but for where the images are.
+/// The defaults, but for where the images are.
 pub(crate) fn values(tag: &str) -> String {
-    json!({ "image": { "registry": REGISTRY, "tag": tag }, "discovery": { "plaintext": true } }).to_string()
+    json!({ "image": { "registry": REGISTRY, "tag": tag } }).to_string()
 }
 
 /// Installs the chart as the guide says.
