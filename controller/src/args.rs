@@ -22,7 +22,7 @@ const MAX_DNS_NAME: usize = 253;
 
 /// Watches Agents and their endpoints and tells every Krypton gateway where to route.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "krypton-controller", version, max_term_width = 100)]
+#[command(name = "krypton-controller", version, max_term_width = 100, args_override_self = true)]
 pub struct Args {
     /// Read Agents, EndpointSlices and Services from the YAML and JSON files in this folder and follow its
     /// changes, instead of watching the Kubernetes API. Endpoints on this machine (loopback) are allowed then

@@ -14,7 +14,7 @@ use krypton_logging::LogArgs;
 /// Everything about an agent (where it is, how long it may be silent) comes from the controller. The flags are
 /// about the gateway itself.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "krypton-gateway", version, max_term_width = 110)]
+#[command(name = "krypton-gateway", version, max_term_width = 110, args_override_self = true)]
 pub struct Args {
     /// Where calls come in: HTTP/1 and HTTP/2 without TLS
     #[arg(long, env = "KRYPTON_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]

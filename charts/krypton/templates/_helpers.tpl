@@ -33,8 +33,8 @@
 {{/* Those of Krypton in Go: a Deployment's selector cannot change, so this is what lets a release move from there. */}}
 {{- define "krypton.selectorLabels" -}}
 {{- $context := index . 0 -}}
-app.kubernetes.io/name: {{ include "krypton.name" $context }}
-app.kubernetes.io/instance: {{ $context.Release.Name }}
+app.kubernetes.io/name: {{ include "krypton.name" $context | quote }}
+app.kubernetes.io/instance: {{ $context.Release.Name | quote }}
 {{- with index . 1 }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}

@@ -23,9 +23,11 @@
 - {{ printf "%s: %q is no duration. Write it as 500ms, 5s, 5m or 1m30s." $key $value | quote }}
 {{- end }}
 {{- end }}
+{{- $byte := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" }}
+{{- $network := printf "^(%s(\\.%s){3}/(3[0-2]|[12]?[0-9])|[0-9a-fA-F:]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$" $byte $byte }}
 {{- range $key := list "trustedProxies" "denyCIDRs" }}
-{{- range $value := get $.Values $key }}
-{{- if not (regexMatch "^([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)/[0-9]{1,3}$" $value) }}
+{{- range $value := get $.Values $key | default list }}
+{{- if not (regexMatch $network $value) }}
 - {{ printf "%s: %q is no network. Write an address and the length of its prefix, as 10.0.0.0/8." $key $value | quote }}
 {{- end }}
 {{- end }}
@@ -74,6 +76,9 @@
 
 {{- define "krypton.problemsOfCertificates" -}}
 {{- $certificates := .Values.certificates -}}
+{{- if and $certificates.issuerRef (not $certificates.issuerRef.name) }}
+- "certificates.issuerRef.name: an issuer without a name. Name it, or remove issuerRef to have the chart make an authority of its own."
+{{- end }}
 {{- if include "krypton.hasCertificate" . }}
 {{- if eq $certificates.source "secret" }}
 {{- if not $certificates.secretName }}

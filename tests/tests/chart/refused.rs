@@ -43,6 +43,16 @@ const REFUSED: &[(&str, &str)] = &[
         "log: {level: verbose}",
         "at '/log/level': value must be one of 'off', 'error', 'warn', 'info', 'debug', 'trace'",
     ),
+    (
+        "manager: {terminationGracePeriodSeconds: 2}",
+        "at '/manager/terminationGracePeriodSeconds': minimum: got 2, want 10",
+    ),
+    ("trustedProxies: [10.0.0.0/33]", "trustedProxies: \"10.0.0.0/33\" is no network."),
+    ("denyCIDRs: [999.1.1.1/8]", "denyCIDRs: \"999.1.1.1/8\" is no network."),
+    (
+        "certificates: {source: cert-manager, issuerRef: {kind: ClusterIssuer}}",
+        "certificates.issuerRef.name: an issuer without a name.",
+    ),
     ("ipFamily: dual", "at '/ipFamily': value must be one of 'IPv4', 'IPv6'"),
     ("gateway: null", "at '': missing property 'gateway'"),
     // By their form.

@@ -1,6 +1,7 @@
 //! What must be so in every file that people review, said once by itself.
 
 use krypton_e2e::helm::Release;
+use krypton_e2e::programs::binary;
 use serde_json::{Value, json};
 
 use crate::cases::CASES;
@@ -122,6 +123,33 @@ async fn names_are_labels_however_long() {
             let (_, path) = id.split_once(' ').unwrap();
             let name = path.rsplit('/').next().unwrap();
             assert!(name.len() <= 63, "{}: {name}", case.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_programs_take_every_flag_that_is_rendered() {
+    for case in CASES {
+        let documents = render(case.release, case.values).await;
+        for component in ["gateway", "controller"] {
+            let is_its = |id: &str| id.starts_with("Deployment ") && id.ends_with(&format!("-{component}"));
+            let (_, deployment) = documents.iter().find(|(id, _)| is_its(id)).unwrap();
+            let container = &deployment.object["spec"]["template"]["spec"]["containers"][0];
+            let args = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
+            // The kubelet fills them in.
+            let args = args.map(|arg| {
+                arg.replace("[$(POD_IP)]", "[fd00::1]")
+                    .replace("$(POD_IP)", "10.0.0.1")
+                    .replace("$(POD_NAME)", "pod")
+            });
+            // Behind all others: what they are is looked at, and nothing starts.
+            let program = std::process::Command::new(binary(&format!("krypton-{component}")).unwrap())
+                .args(args)
+                .arg("--version")
+                .output()
+                .unwrap();
+            let refusal = String::from_utf8_lossy(&program.stderr);
+            assert!(program.status.success(), "{}, {component}: {refusal}", case.name);
         }
     }
 }
