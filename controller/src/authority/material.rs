@@ -1,7 +1,7 @@
 //! What the Secret and the ConfigMap hold, read, and new certificates, made.
 //!
 //! Owns the names of the keys in both, and how they are read: whatever cannot be used is as if it were not there. What
-//! is to be done about it is the [`plan`](super::plan)'s to say.
+//! is to be done about it is the [`plan`](mod@super::plan)'s to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
