@@ -6,7 +6,7 @@
 //! own: `docs/decisions/0012-own-certificate-authority.md`.
 //!
 //! 1. Each object is followed by its name, so that what somebody empties is filled again at once.
-//! 2. [`plan`] says what to write next; [`material`] reads what is there and makes keys.
+//! 2. [`plan`](mod@plan) says what to write next; [`material`] reads what is there and makes keys.
 //! 3. Every write names the version that it is based on, and is made under the term: two leaders cannot mix.
 
 mod calls;
