@@ -14,8 +14,19 @@ pub(crate) struct Events {
     line: Vec<u8>,
     data: String,
     has_data: bool,
+    /// The line is the rest of one of which a piece was given out.
+    rest: Option<Rest>,
     /// The line before ended with a carriage return: a line feed right behind it belongs to it.
     after_return: bool,
+}
+
+/// What a line is the rest of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// The value of a data field.
+    Data,
+    /// Another field, or a comment.
+    Other,
 }
 
 // === impl Events ===
@@ -35,18 +46,48 @@ impl Events {
                 _ => self.line.push(byte),
             }
             if self.line.len() + self.data.len() > MAX_EVENT {
-                self.end_of_line(&mut events);
-                self.end_of_event(&mut events);
+                self.give_out(&mut events);
             }
         }
         events
     }
 
+    /// What is held as a piece of the event, in the middle of a line maybe.
+    fn give_out(&mut self, events: &mut Vec<String>) {
+        let line_is_begun = !self.line.is_empty();
+        // A character that the cut would part waits for its end.
+        let whole = whole_characters(&self.line);
+        let waiting = self.line.split_off(whole);
+        let is_data = self.rest.map_or_else(|| is_data(&self.line), |rest| rest == Rest::Data);
+        if line_is_begun {
+            self.take_line();
+            self.rest = Some(if is_data { Rest::Data } else { Rest::Other });
+        }
+        self.line = waiting;
+        self.end_of_event(events);
+    }
+
     fn end_of_line(&mut self, events: &mut Vec<String>) {
-        let line = mem::take(&mut self.line);
-        if line.is_empty() {
+        // The empty rest of a line is not an empty line.
+        if self.line.is_empty() && self.rest.is_none() {
             self.end_of_event(events);
-        } else if let Some(value) = line.strip_prefix(b"data") {
+        } else {
+            self.take_line();
+        }
+    }
+
+    fn take_line(&mut self) {
+        let line = mem::take(&mut self.line);
+        match self.rest.take() {
+            Some(Rest::Data) => {
+                self.has_data |= !line.is_empty();
+                self.data.push_str(&String::from_utf8_lossy(&line));
+                return;
+            }
+            Some(Rest::Other) => return,
+            None => {}
+        }
+        if let Some(value) = line.strip_prefix(b"data") {
             let value = match value {
                 [b':', b' ', value @ ..] | [b':', value @ ..] => value,
                 [] => &[],
@@ -64,6 +105,19 @@ impl Events {
         if mem::take(&mut self.has_data) {
             events.push(mem::take(&mut self.data));
         }
+    }
+}
+
+/// Whether `line` is, or begins, a data field with a value.
+fn is_data(line: &[u8]) -> bool {
+    line.strip_prefix(b"data").is_some_and(|value| matches!(value, [] | [b':', ..]))
+}
+
+/// Bytes of `line` without a character that is begun at its end.
+fn whole_characters(line: &[u8]) -> usize {
+    match std::str::from_utf8(line) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => line.len(),
     }
 }
 
@@ -98,10 +152,22 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_event_is_not_held() {
+    fn an_event_larger_than_what_is_held_is_given_out_in_pieces() {
         let mut parser = Events::default();
-        let events = parser.push(&[b"data: ".as_slice(), &vec![b'x'; 3 * MAX_EVENT]].concat());
-        assert!(!events.is_empty());
-        assert!(parser.line.len() <= MAX_EVENT + 1);
+        let value = "ü".repeat(3 * MAX_EVENT / 2);
+        let mut events = Vec::new();
+        for part in format!("data: {value}\n\ndata: next\n\n").as_bytes().chunks(4096) {
+            events.extend(parser.push(part));
+            assert!(parser.line.len() + parser.data.len() <= MAX_EVENT + 1);
+        }
+        assert_eq!(events.pop().as_deref(), Some("next"));
+        assert!(events.len() > 1);
+        assert!(events.concat() == value, "all of it, in order");
+    }
+
+    #[test]
+    fn an_endless_comment_is_not_data() {
+        let comment = format!(": {}data: x\ndata: y\n\n", "x".repeat(2 * MAX_EVENT));
+        assert_eq!(events(&[&comment]), ["y"]);
     }
 }

@@ -3,7 +3,7 @@
 //! The API server tells who *set* a field, and counts a default to whoever made the object. What was *written* is told
 //! by two records alone: the annotation of `kubectl apply`, and the fields that a server-side apply owns.
 
-use krypton_crd::keys::LAST_APPLIED_ANNOTATION;
+use krypton_crd::keys::{FINALIZER, LAST_APPLIED_ANNOTATION};
 use serde_json::Value;
 
 /// Who wrote a field.
@@ -17,9 +17,22 @@ pub(crate) enum Author {
     Unknown,
 }
 
-/// Managers whose Updates say nothing about a wish: those of `kubectl apply`, whose annotation says it better, and the
-/// Go system's client, which writes back the whole object.
-const SILENT: [&str; 4] = ["kubectl-client-side-apply", "before-first-apply", "manager", "app"];
+/// The manager names of `kubectl apply` on the client's side; the annotation says better what was written.
+const KUBECTL_APPLY: [&str; 2] = ["kubectl-client-side-apply", "before-first-apply"];
+
+/// Names under which the Go system's client writes back whole objects. They are no proof: `manager` is what every
+/// program made with kubebuilder is called. Its own is the entry that also owns its finalizer.
+const GO_SYSTEM: [&str; 2] = ["manager", "app"];
+
+/// What an Update says about a wish.
+enum Update {
+    /// It is one.
+    Wish,
+    /// Nothing: what was written is recorded elsewhere, or the Go system wrote it.
+    Silent,
+    /// The Go system may have written it, or another program of that name.
+    Doubtful,
+}
 
 /// Who wrote `spec.{field}` of `object`.
 pub(crate) fn of(object: &Value, field: &str) -> Author {
@@ -33,23 +46,25 @@ pub(crate) fn of(object: &Value, field: &str) -> Author {
         return Author::Somebody("kubectl apply".to_owned());
     }
     let mut recorded = applied.is_some();
-    let mut updated_by = None;
+    let (mut updated_by, mut doubtful) = (None, false);
     for entry in entries(object) {
         let manager = entry["manager"].as_str().unwrap_or_default();
         match entry["operation"].as_str() {
             Some("Apply") if owns(entry, field) => return Author::Somebody(manager.to_owned()),
             Some("Apply") => recorded |= entry.pointer("/fieldsV1/f:spec").is_some(),
-            Some("Update") if owns(entry, field) && !SILENT.contains(&manager) => {
-                updated_by = Some(manager.to_owned());
-            }
+            Some("Update") if owns(entry, field) => match update(entry) {
+                Update::Wish => updated_by = Some(manager.to_owned()),
+                Update::Doubtful => doubtful = true,
+                Update::Silent => {}
+            },
             _ => {}
         }
     }
     match (recorded, updated_by) {
         // Whoever made the object owns its defaults, but here it was made by an apply: so this one changed the field.
         (true, Some(manager)) => Author::Somebody(manager),
-        (true, None) => Author::Nobody,
-        (false, _) => Author::Unknown,
+        (true, None) if !doubtful => Author::Nobody,
+        (_, None) | (false, _) => Author::Unknown,
     }
 }
 
@@ -57,6 +72,30 @@ pub(crate) fn of(object: &Value, field: &str) -> Author {
 fn entries(object: &Value) -> impl Iterator<Item = &Value> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     entries.into_iter().flatten().filter(|entry| entry["subresource"].as_str().unwrap_or_default().is_empty())
+}
+
+/// What the Update `entry` says of the fields that it owns.
+///
+/// An apply on the client's side is an Update under any name (`kubectl apply --field-manager`, Argo CD), and owns the
+/// defaults of what it made. It is known by its annotation, which tells what was written.
+fn update(entry: &Value) -> Update {
+    let manager = entry["manager"].as_str().unwrap_or_default();
+    let metadata = |part: &str| entry.pointer("/fieldsV1/f:metadata").and_then(|owned| owned.get(part));
+    let owns_annotation = metadata("f:annotations")
+        .is_some_and(|owned| owned.get(format!("f:{LAST_APPLIED_ANNOTATION}")).is_some());
+    if owns_annotation || KUBECTL_APPLY.contains(&manager) {
+        return Update::Silent;
+    }
+    if !GO_SYSTEM.contains(&manager) {
+        return Update::Wish;
+    }
+    // A set's member is a key of its own: the value as JSON.
+    let member = format!("v:\"{FINALIZER}\"");
+    if metadata("f:finalizers").is_some_and(|owned| owned.get(member).is_some()) {
+        Update::Silent
+    } else {
+        Update::Doubtful
+    }
 }
 
 fn owns(entry: &Value, field: &str) -> bool {
@@ -95,9 +134,29 @@ mod tests {
         assert_eq!(of(&written, "timeout"), somebody("kubectl apply"));
         let defaulted = object(Some(&json!({ "image": "a" })), std::slice::from_ref(&made));
         assert_eq!(of(&defaulted, "timeout"), Author::Nobody);
-        let rewritten = entry("manager", "Update", &["timeout"]);
+        let mut rewritten = entry("manager", "Update", &["timeout"]);
+        let another = object(Some(&json!({ "image": "a" })), &[made.clone(), rewritten.clone()]);
+        assert_eq!(of(&another, "timeout"), Author::Unknown, "many programs are called manager");
+        rewritten["fieldsV1"]["f:metadata"] =
+            json!({ "f:finalizers": { ".": {}, (format!("v:\"{FINALIZER}\"")): {} } });
         let rewritten = object(Some(&json!({ "image": "a" })), &[made, rewritten]);
         assert_eq!(of(&rewritten, "timeout"), Author::Nobody, "the Go system spelled it anew");
+    }
+
+    /// As Argo CD and `kubectl apply --field-manager=ci` do it.
+    #[test]
+    fn an_apply_on_the_clients_side_is_one_under_any_name() {
+        for manager in ["argocd-controller", "ci", "manager"] {
+            let mut made = entry(manager, "Update", &["image", "timeout"]);
+            made["fieldsV1"]["f:metadata"] =
+                json!({ "f:annotations": { ".": {}, (format!("f:{LAST_APPLIED_ANNOTATION}")): {} } });
+            let defaulted = object(Some(&json!({ "image": "a" })), std::slice::from_ref(&made));
+            assert_eq!(of(&defaulted, "timeout"), Author::Nobody, "{manager}");
+            let written = object(Some(&json!({ "image": "a", "timeout": "60s" })), &[made.clone()]);
+            assert_eq!(of(&written, "timeout"), somebody("kubectl apply"), "{manager}");
+            let edited = object(Some(&json!({})), &[made, entry("kubectl-edit", "Update", &["timeout"])]);
+            assert_eq!(of(&edited, "timeout"), somebody("kubectl-edit"), "{manager}");
+        }
     }
 
     #[test]
