@@ -1,5 +1,6 @@
 //! Picks the command and turns its end into an exit status.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -51,16 +52,14 @@ async fn command(cli: Cli) -> Result<bool> {
         Command::Doctor(args) => doctor::run(&global, &args).await,
         Command::Migrate(args) => migrate::run(&global, &args).await,
         Command::Completion(args) => {
-            clap_complete::generate(
-                args.shell,
-                &mut Cli::command(),
-                "kubectl-krypton",
-                &mut std::io::stdout(),
-            );
+            // Into memory: it panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "kubectl-krypton", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(true)
         }
         Command::CompleteWords(args) => {
-            print!("{}", complete(&args));
+            write!(std::io::stdout(), "{}", complete(&args))?;
             Ok(true)
         }
     }

@@ -10,11 +10,13 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
 use crate::args::{CallArgs, Global};
-use crate::cluster::Cluster;
-use crate::doctor::refusal::GatewayError;
+use crate::cluster::{Cluster, Component};
+use crate::doctor::flags;
+use crate::doctor::refusal::{self, GatewayError};
 use crate::http::{Answer, Outgoing, Way, empty, full};
 use crate::sse::Events;
 use crate::{forward, progress};
@@ -60,14 +62,21 @@ pub(crate) async fn run(global: &Global, args: CallArgs) -> Result<bool> {
         return Ok(true);
     }
     let status = answer.status;
+    let may_be_gateways = refusal::is_of_gateway(&answer);
     let body = answer.text(MAX_FAILURE).await.unwrap_or_default();
-    if let Some(error) = GatewayError::parse(&body) {
+    if let Some(error) = gateways_error(may_be_gateways, &body) {
         eprintln!("{status}: {} ({}, request {})", error.error, error.code, error.request_id);
     } else {
         eprintln!("{status}");
-        println!("{body}");
+        writeln!(std::io::stdout(), "{body}")?;
     }
     Ok(false)
+}
+
+/// The gateway's own error. An agent's may have the same fields, but neither the gateway's headers nor a request ID;
+/// it is shown as it is.
+fn gateways_error(has_headers: bool, body: &str) -> Option<GatewayError> {
+    GatewayError::parse(body).filter(|error| has_headers && !error.request_id.is_empty())
 }
 
 /// Takes `NAMESPACE/NAME/PATH`, or `NAME/PATH` where the namespace is given.
@@ -128,7 +137,16 @@ async fn through_a_gateway(cluster: &Cluster, global: &Global, request: Request<
         format!("no gateway of the release {} in {} is ready", global.release, global.system_namespace)
     })?;
     let pods: Api<Pod> = Api::namespaced(cluster.client(), &global.system_namespace);
-    forward::send(&pods, &forward::name(gateway), forward::GATEWAY_HTTP, request).await
+    // A gateway that serves some hosts only refuses all others. Who may not read Deployments gives one by -H.
+    let deployment = cluster.deployment(global, Component::Gateway).await.ok().flatten();
+    let host = host(deployment.as_ref());
+    forward::send(&pods, &forward::name(gateway), forward::GATEWAY_HTTP, &host, request).await
+}
+
+/// The host to call the gateways of `deployment` by.
+fn host(deployment: Option<&Value>) -> String {
+    let allowed = deployment.map(flags::allowed_hosts).unwrap_or_default();
+    allowed.into_iter().next().unwrap_or_else(|| forward::LOCALHOST.to_owned())
 }
 
 async fn print(mut answer: Answer, raw: bool) -> Result<()> {
@@ -170,5 +188,22 @@ mod tests {
         for wrong in ["", "/", "team-a/", "//x"] {
             assert!(parse(wrong, None).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_agents_own_error_is_not_the_gateways() {
+        let own = r#"{"error":"no such city","code":"bad_city","details":{}}"#;
+        let gateways = r#"{"error":"e","code":"bad_path","requestId":"1"}"#;
+        assert!(gateways_error(true, own).is_none());
+        assert!(gateways_error(false, gateways).is_none());
+        assert_eq!(gateways_error(true, gateways).unwrap().code, "bad_path");
+    }
+
+    #[test]
+    fn a_gateway_is_called_by_a_host_that_it_serves() {
+        let gateway = serde_json::json!({ "spec": { "template": { "spec": { "containers": [
+            { "args": ["--allowed-hosts=a.example.com,b.example.com"] }] } } } });
+        assert_eq!(host(Some(&gateway)), "a.example.com");
+        assert_eq!(host(None), "localhost");
     }
 }

@@ -3,6 +3,7 @@
 //! Reads as the person who calls it, by their kubeconfig. Lists are read in pages.
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use krypton_crd::keys;
 use kube::api::ListParams;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::args::Global;
+use crate::forward;
 
 /// Objects on a page.
 const PAGE: u32 = 500;
@@ -79,12 +81,21 @@ impl Cluster {
         &self.default_namespace
     }
 
-    /// Pods of the release's gateways, by name; also those that are not ready.
+    /// Pods of the release's gateways, by name; also those that are not ready or going away, but none that has ended:
+    /// an evicted pod lingers as a record.
     pub(crate) async fn gateways(&self, global: &Global) -> Result<Vec<Pod>> {
         let pods = Api::namespaced(self.client(), &global.system_namespace);
         let mut pods: Vec<Pod> = self.list(pods, &Component::Gateway.selector(&global.release)).await?;
+        pods.retain(|pod| !forward::has_ended(pod));
         pods.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         Ok(pods)
+    }
+
+    /// The Deployment of `component` of the release.
+    pub(crate) async fn deployment(&self, global: &Global, component: Component) -> Result<Option<Value>> {
+        let deployments = Api::namespaced(self.client(), &global.system_namespace);
+        let found: Vec<Deployment> = self.list(deployments, &component.selector(&global.release)).await?;
+        found.first().map(|one| serde_json::to_value(one).context("not JSON")).transpose()
     }
 
     /// What `api` has under the label selector `selector`.

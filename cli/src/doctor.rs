@@ -14,7 +14,10 @@ mod probe;
 pub(crate) mod refusal;
 mod verdict;
 
+pub(crate) use checks::flags;
+
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -54,14 +57,15 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> Result<bool> {
         findings.extend(looked.verdicts.iter().map(|verdict| finding(verdict, &url.to_string(), &classes)));
     }
     let good = !findings::any_to_do(&findings);
+    let mut out = std::io::stdout().lock();
     match args.output {
         Output::Text => {
-            print!("{}", findings::text(&findings));
-            println!("{}", if good { "All is well." } else { "Something is to be done." });
+            write!(out, "{}", findings::text(&findings))?;
+            writeln!(out, "{}", if good { "All is well." } else { "Something is to be done." })?;
         }
         Output::Json => {
             let answer = json!({ "good": good, "findings": findings });
-            println!("{}", serde_json::to_string_pretty(&answer).context("findings are JSON")?);
+            writeln!(out, "{}", serde_json::to_string_pretty(&answer).context("findings are JSON")?)?;
         }
     }
     if findings.is_empty() {

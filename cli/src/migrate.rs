@@ -61,11 +61,11 @@ pub(crate) async fn run(global: &Global, args: &MigrateArgs) -> Result<bool> {
         return Ok(plan.left.is_empty() || args.yes);
     }
     if args.ask && !confirmed(plan.changes.len())? {
-        println!("Nothing was written.");
+        writeln!(std::io::stdout(), "Nothing was written.")?;
         return Ok(false);
     }
     if !args.yes && !args.ask {
-        println!("Nothing was written. --yes writes it, --ask asks first.");
+        writeln!(std::io::stdout(), "Nothing was written. --yes writes it, --ask asks first.")?;
         return Ok(false);
     }
     write(&cluster, &plan).await

@@ -5,6 +5,8 @@
 
 pub(crate) mod view;
 
+use std::io::Write as _;
+
 use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +16,8 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 use crate::args::{Global, Output, RoutesArgs};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Component};
+use crate::doctor::flags;
 use crate::{forward, progress};
 use view::{Asked, Page, Table, View};
 
@@ -41,18 +44,24 @@ pub(crate) async fn run(global: &Global, args: &RoutesArgs) -> Result<bool> {
         anyhow::Ok((tables, agents?))
     };
     let (tables, agents) = progress::during("asking the gateways", None, work).await?;
+    // Agents that the controllers do not look after are no gateway's. Who may not read Deployments is shown all.
+    let watched = cluster.deployment(global, Component::Controller).await.ok().flatten();
+    let watched = watched.map(|controller| flags::watched_namespaces(&controller)).unwrap_or_default();
+    let agents = view::watched(agents, &watched);
     let view = View::of(&tables, &agents, global.namespace.as_deref());
+    let mut out = std::io::stdout().lock();
     match args.output {
-        Output::Text => print!("{}", view.text(args.endpoints)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&view).context("a view is JSON")?),
+        Output::Text => write!(out, "{}", view.text(args.endpoints))?,
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&view).context("a view is JSON")?)?,
     }
     Ok(view.differences.is_empty())
 }
 
-/// The table of each gateway, in their order.
+/// The table of each gateway, in their order; none of one that is going away, which hears of no change any more.
 pub(crate) async fn tables(cluster: &Cluster, global: &Global, gateways: &[Pod]) -> Vec<Asked> {
     let pods: Api<Pod> = Api::namespaced(cluster.client(), &global.system_namespace);
-    let asked = stream::iter(gateways).map(async |pod| {
+    let staying = gateways.iter().filter(|pod| !forward::is_terminating(pod));
+    let asked = stream::iter(staying).map(async |pod| {
         let gateway = forward::name(pod);
         let table = if forward::is_running(pod) {
             table(&pods, &gateway).await.map_err(|error| format!("{error:#}"))

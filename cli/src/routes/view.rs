@@ -274,6 +274,13 @@ impl AgentRow {
     }
 }
 
+/// `agents` in `namespaces`, which the controllers look at; all where it is empty.
+pub(crate) fn watched(mut agents: Vec<Value>, namespaces: &[String]) -> Vec<Value> {
+    let of = |agent: &Value| agent.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
+    agents.retain(|agent| namespaces.is_empty() || of(agent).is_some_and(|of| namespaces.contains(&of)));
+    agents
+}
+
 /// What is wrong with a gateway's table as a whole.
 fn gateway_trouble(asked: &Asked) -> Option<String> {
     let gateway = &asked.gateway;

@@ -24,6 +24,21 @@ pub(crate) fn value(deployment: &Value, flag: &str) -> Option<String> {
     env.iter().find(|one| one["name"] == variable)?["value"].as_str().map(ToOwned::to_owned)
 }
 
+/// The namespaces that `controller` looks at; empty: all.
+pub(crate) fn watched_namespaces(controller: &Value) -> Vec<String> {
+    list(controller, "namespace")
+}
+
+/// The hosts that `gateway` serves; empty: all.
+pub(crate) fn allowed_hosts(gateway: &Value) -> Vec<String> {
+    list(gateway, "allowed-hosts")
+}
+
+fn list(deployment: &Value, flag: &str) -> Vec<String> {
+    let value = value(deployment, flag).unwrap_or_default();
+    value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(ToOwned::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -42,5 +57,14 @@ mod tests {
         assert_eq!(value("discovery-plaintext").as_deref(), Some("true"));
         assert_eq!(value("threads").as_deref(), Some("2"));
         assert_eq!((value("identity"), value("ingress"), value("y")), (None, None, None));
+    }
+
+    #[test]
+    fn lists_are_taken_apart() {
+        let deployment = json!({ "spec": { "template": { "spec": { "containers": [{
+            "args": ["--namespace=team-a,team-b", "--allowed-hosts", "a.example.com,b.example.com"] }] } } } });
+        assert_eq!(watched_namespaces(&deployment), ["team-a", "team-b"]);
+        assert_eq!(allowed_hosts(&deployment), ["a.example.com", "b.example.com"]);
+        assert_eq!(watched_namespaces(&json!({})), Vec::<String>::new());
     }
 }

@@ -95,3 +95,10 @@ fn one_namespace_may_be_asked_for() {
     assert_eq!(view.agents.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a/x"]);
     assert_eq!(view.differences, Vec::<String>::new());
 }
+
+#[test]
+fn agents_that_no_controller_looks_at_are_left_out() {
+    let agents = || vec![agent("a/x", "True", "Programmed"), agent("b/x", "", "")];
+    assert_eq!(watched(agents(), &["a".to_owned()]), agents()[..1]);
+    assert_eq!(watched(agents(), &[]), agents());
+}
