@@ -19,8 +19,8 @@ pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
     let mut findings = parts::deployments(gathered);
     findings.extend(parts::gateways(gathered));
     findings.extend(parts::tables(gathered));
-    findings.push(parts::lease(gathered, now));
-    findings.push(parts::definition(gathered));
+    findings.extend(parts::lease(gathered, now));
+    findings.extend(parts::definition(gathered));
     findings.extend(parts::discovery(gathered));
     findings.extend(certificates::all(gathered, now));
     findings.extend(agents::all(gathered));

@@ -1,7 +1,7 @@
 //! What there is of an installation, read once.
 //!
-//! What may not be read, or is not defined in this cluster, is left out and named: a person may be allowed to see the
-//! Deployments and not the Secrets.
+//! What may not be read is named, and kept apart from what is not there: a person may be allowed to see the Deployments
+//! and not the Secrets. A kind that is not defined in this cluster has no objects.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::args::Global;
 use crate::cluster::{Cluster, Component, is_not_found};
 use crate::forward;
 use crate::routes;
-use crate::routes::view::Asked;
+use crate::routes::view::{Asked, watched as watched_agents};
 
 /// By which the controllers agree on a leader.
 const LEASE: &str = "krypton-controller";
@@ -31,27 +31,32 @@ const LEASE: &str = "krypton-controller";
 /// Gateways asked at one time.
 const ASKED: usize = 8;
 
+/// What was read of something; `None` where it could not be, and nothing may be said of it.
+pub(crate) type Read<T> = Option<T>;
+
 /// What was read.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) release: String,
     pub(crate) namespace: String,
+    /// The one namespace whose Agents were read; `None`: all.
+    pub(crate) agents_of: Option<String>,
     /// Deployments of the release.
     pub(crate) deployments: Vec<Value>,
     pub(crate) gateways: Vec<GatewayPod>,
     pub(crate) tables: Vec<Asked>,
-    pub(crate) lease: Option<Lease>,
-    pub(crate) crd: Option<Value>,
+    pub(crate) lease: Read<Option<Lease>>,
+    pub(crate) crd: Read<Option<Value>>,
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) certificates: Vec<Certificate>,
     /// The CAs that the controllers publish, PEM.
     pub(crate) authority: Option<String>,
-    pub(crate) agents: Vec<Value>,
-    pub(crate) ingresses: Vec<Value>,
-    pub(crate) ingress_classes: Vec<Value>,
-    pub(crate) http_routes: Vec<Value>,
-    pub(crate) gateway_objects: Vec<Value>,
-    pub(crate) gateway_classes: Vec<Value>,
+    pub(crate) agents: Read<Vec<Value>>,
+    pub(crate) ingresses: Read<Vec<Value>>,
+    pub(crate) ingress_classes: Read<Vec<Value>>,
+    pub(crate) http_routes: Read<Vec<Value>>,
+    pub(crate) gateway_objects: Read<Vec<Value>>,
+    pub(crate) gateway_classes: Read<Vec<Value>>,
     /// What could not be read, and why.
     pub(crate) unread: Vec<(String, String)>,
 }
@@ -60,6 +65,8 @@ pub(crate) struct Gathered {
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayPod {
     pub(crate) name: String,
+    /// Whether it ends its calls to go away.
+    pub(crate) is_terminating: bool,
     /// What its `/readyz?verbose` says, with whether it is ready; or why it could not be asked.
     pub(crate) ready: Result<(bool, String), String>,
 }
@@ -102,21 +109,27 @@ impl Gathered {
     }
 
     /// Notes what could not be read. What is not defined is not there, and nothing is to be said.
-    fn keep<T: Default>(&mut self, what: &str, read: Result<T>) -> T {
-        read.unwrap_or_else(|error| {
-            if !is_not_found(&error) {
+    fn keep<T: Default>(&mut self, what: &str, read: Result<T>) -> Read<T> {
+        match read {
+            Ok(read) => Some(read),
+            Err(error) if is_not_found(&error) => Some(T::default()),
+            Err(error) => {
                 self.unread.push((what.to_owned(), format!("{error:#}")));
+                None
             }
-            T::default()
-        })
+        }
     }
 }
 
 /// Reads all of it.
 pub(crate) async fn gather(cluster: &Cluster, global: &Global) -> Result<Gathered> {
     let namespace = global.system_namespace.as_str();
-    let mut gathered =
-        Gathered { release: global.release.clone(), namespace: namespace.to_owned(), ..Gathered::default() };
+    let mut gathered = Gathered {
+        release: global.release.clone(),
+        namespace: namespace.to_owned(),
+        agents_of: global.namespace.clone(),
+        ..Gathered::default()
+    };
     // The one thing without which nothing else makes sense; an API server that does not answer is told here.
     let deployments: Vec<k8s_openapi::api::apps::v1::Deployment> = cluster
         .list(
@@ -134,7 +147,7 @@ pub(crate) async fn gather(cluster: &Cluster, global: &Global) -> Result<Gathere
 }
 
 async fn gateways(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
-    let pods = gathered.keep("gateways' pods", cluster.gateways(global).await);
+    let pods = gathered.keep("gateways' pods", cluster.gateways(global).await).unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(cluster.client(), &global.system_namespace);
     let asked = stream::iter(&pods).map(async |pod| {
         let name = forward::name(pod);
@@ -144,7 +157,7 @@ async fn gateways(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
         } else {
             Err("the pod does not run".to_owned())
         };
-        GatewayPod { name, ready }
+        GatewayPod { name, is_terminating: forward::is_terminating(pod), ready }
     });
     gathered.gateways = asked.buffered(ASKED).collect().await;
     gathered.tables = routes::tables(cluster, global, &pods).await;
@@ -152,14 +165,18 @@ async fn gateways(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
 
 async fn objects(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
     let agents = routes::agents(cluster, global.namespace.as_deref()).await;
-    gathered.agents = gathered.keep("Agents", agents);
+    let agents = gathered.keep("Agents", agents);
+    let controller = gathered.deployment(Component::Controller);
+    let watched = controller.map(flags::watched_namespaces).unwrap_or_default();
+    gathered.agents = agents.map(|agents| watched_agents(agents, &watched));
     let crds = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
     let crds = cluster.list_values(&crds, None).await;
     let crds = gathered.keep("definitions", crds);
-    gathered.crd = crds.into_iter().find(|crd| {
+    let is_ours = |crd: &Value| {
         crd.pointer("/spec/group").is_some_and(|group| group == keys::GROUP)
             && crd.pointer("/spec/names/kind").is_some_and(|kind| kind == keys::KIND)
-    });
+    };
+    gathered.crd = crds.map(|crds| crds.into_iter().find(is_ours));
     let lease: Result<Option<Lease>> = get(cluster, &gathered.namespace, LEASE).await;
     gathered.lease = gathered.keep("the controllers' Lease", lease);
 
@@ -167,12 +184,12 @@ async fn objects(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
     let validating =
         cluster.list(Api::<ValidatingWebhookConfiguration>::all(cluster.client()), &selector).await;
     let mutating = cluster.list(Api::<MutatingWebhookConfiguration>::all(cluster.client()), &selector).await;
-    for one in gathered.keep("validating webhook configurations", validating) {
+    for one in gathered.keep("validating webhook configurations", validating).unwrap_or_default() {
         let name = format!("ValidatingWebhookConfiguration {}", one.name_any());
         let hooks = one.webhooks.into_iter().flatten().map(|hook| hook.client_config.ca_bundle);
         gathered.webhooks.extend(hooks.map(|bundle| Webhook::new(&name, bundle)));
     }
-    for one in gathered.keep("mutating webhook configurations", mutating) {
+    for one in gathered.keep("mutating webhook configurations", mutating).unwrap_or_default() {
         let name = format!("MutatingWebhookConfiguration {}", one.name_any());
         let hooks = one.webhooks.into_iter().flatten().map(|hook| hook.client_config.ca_bundle);
         gathered.webhooks.extend(hooks.map(|bundle| Webhook::new(&name, bundle)));
@@ -189,7 +206,7 @@ async fn certificates(cluster: &Cluster, gathered: &mut Gathered) {
     let authority = flags::value(controller, "certificate-authority");
     for name in secrets {
         let secret: Result<Option<Secret>> = get(cluster, &gathered.namespace, &name).await;
-        if let Some(secret) = gathered.keep(&format!("the Secret {name}"), secret) {
+        if let Some(secret) = gathered.keep(&format!("the Secret {name}"), secret).flatten() {
             let data = secret.data.unwrap_or_default();
             let of = |key: &str| data.get(key).map(|bytes| bytes.0.clone()).unwrap_or_default();
             gathered.certificates.push(Certificate { secret: name, chain: of("tls.crt"), ca: of("ca.crt") });
@@ -197,7 +214,7 @@ async fn certificates(cluster: &Cluster, gathered: &mut Gathered) {
     }
     if let Some(name) = authority {
         let map: Result<Option<ConfigMap>> = get(cluster, &gathered.namespace, &name).await;
-        let map = gathered.keep(&format!("the ConfigMap {name}"), map);
+        let map = gathered.keep(&format!("the ConfigMap {name}"), map).flatten();
         gathered.authority = map.and_then(|map| map.data?.get("ca.crt").cloned());
     }
 }
@@ -244,5 +261,26 @@ impl Webhook {
     fn new(configuration: &str, ca_bundle: Option<k8s_openapi::ByteString>) -> Self {
         let ca_bundle = ca_bundle.map(|bundle| bundle.0).unwrap_or_default();
         Self { configuration: configuration.to_owned(), ca_bundle }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: u16) -> Result<Vec<Value>> {
+        let status = Status { code, reason: "x".to_owned(), ..Status::default() };
+        Err(anyhow::Error::from(kube::Error::Api(Box::new(status))).context("cannot list x"))
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_not_taken_as_absent() {
+        let mut gathered = Gathered::default();
+        assert_eq!(gathered.keep("Agents", refused(404)), Some(vec![]));
+        assert_eq!(gathered.unread, []);
+        assert_eq!(gathered.keep("Agents", refused(403)), None);
+        assert_eq!(gathered.unread.len(), 1);
     }
 }

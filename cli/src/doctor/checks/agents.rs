@@ -17,12 +17,14 @@ const TOLD: usize = 50;
 pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
     let limit = read_timeout(gathered);
     let mut findings: Vec<Finding> = Vec::new();
-    for agent in &gathered.agents {
+    // Those that could not be read are told as such.
+    let Some(agents) = &gathered.agents else { return findings };
+    for agent in agents {
         findings.extend(not_ready(agent));
         findings.extend(limit.and_then(|limit| cut_by_the_ingress(agent, limit)));
     }
-    if findings.is_empty() && !gathered.agents.is_empty() {
-        let message = format!("all {} are ready", gathered.agents.len());
+    if findings.is_empty() && !agents.is_empty() {
+        let message = format!("all {} are ready", agents.len());
         return vec![Finding::new(Level::Good, "AgentsReady", "Agents", message)];
     }
     let more = findings.len().saturating_sub(TOLD);
@@ -39,7 +41,7 @@ pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
 }
 
 /// What the controllers were told that the ingress cuts silence at.
-fn read_timeout(gathered: &Gathered) -> Option<Duration> {
+pub(super) fn read_timeout(gathered: &Gathered) -> Option<Duration> {
     let controller = gathered.deployment(Component::Controller)?;
     humantime::parse_duration(&flags::value(controller, "ingress-read-timeout")?).ok()
 }
@@ -63,8 +65,18 @@ fn not_ready(agent: &Value) -> Option<Finding> {
     }
 }
 
+/// For how long an Agent may be silent; `None` where it does not decode.
+fn timeout(agent: &Value) -> Option<Duration> {
+    Some(Agent::from_value(agent.clone()).ok()?.spec.effective().timeout)
+}
+
+/// For how long the most silent of the Agents that were read may be silent.
+pub(super) fn longest_timeout(gathered: &Gathered) -> Option<Duration> {
+    gathered.agents.iter().flatten().filter_map(timeout).max()
+}
+
 fn cut_by_the_ingress(agent: &Value, limit: Duration) -> Option<Finding> {
-    let timeout = Agent::from_value(agent.clone()).ok()?.spec.effective().timeout;
+    let timeout = timeout(agent)?;
     if timeout < limit {
         return None;
     }
@@ -106,7 +118,7 @@ mod tests {
             "spec": { "template": { "spec": { "containers": [
                 { "args": [format!("--ingress-read-timeout={timeout}")] }] } } },
         });
-        all(&Gathered { agents, deployments: vec![controller], ..Gathered::default() })
+        all(&Gathered { agents: Some(agents), deployments: vec![controller], ..Gathered::default() })
     }
 
     #[test]

@@ -58,8 +58,8 @@ fn expiry(certificate: &Certificate, now: Duration) -> Finding {
 
 /// Whether the CA that the API server was told signs what the webhooks serve.
 fn webhooks(gathered: &Gathered) -> Vec<Finding> {
-    let leaves: Vec<Facts> =
-        gathered.certificates.iter().filter_map(|one| facts(&one.chain).into_iter().next()).collect();
+    // With intermediate ones: the API server walks the chain that is served up to a CA that it was told.
+    let served: Vec<Facts> = gathered.certificates.iter().flat_map(|one| facts(&one.chain)).collect();
     let mut authorities: BTreeSet<Vec<u8>> =
         ders(gathered.authority.as_deref().unwrap_or_default().as_bytes());
     authorities.extend(gathered.certificates.iter().flat_map(|one| ders(&one.ca)));
@@ -69,7 +69,11 @@ fn webhooks(gathered: &Gathered) -> Vec<Finding> {
         let about = hook.configuration.clone();
         let bundle = facts(&hook.ca_bundle);
         let is_known = bundle.iter().any(|ca| authorities.contains(&ca.der));
-        let signs = bundle.iter().any(|ca| leaves.iter().any(|leaf| leaf.issuer == ca.subject));
+        let signs = bundle.iter().any(|ca| served.iter().any(|one| one.issuer == ca.subject));
+        // Without a certificate that was read there is nothing to hold it to.
+        if served.is_empty() && !bundle.is_empty() {
+            continue;
+        }
         findings.push(if bundle.is_empty() {
             Finding::new(
                 Level::Problem,
@@ -78,7 +82,7 @@ fn webhooks(gathered: &Gathered) -> Vec<Finding> {
                 "has no caBundle: the API server cannot call the webhook",
             )
             .todo("the leading controller or cert-manager fills it; their logs say what keeps them")
-        } else if leaves.is_empty() || (authorities.is_empty() && signs) || (is_known && signs) {
+        } else if signs && (is_known || authorities.is_empty()) {
             Finding::new(Level::Good, "CaBundle", about, "its caBundle is that of the certificate")
         } else {
             let message = "its caBundle is not of the CA that signed the webhooks' certificate";
@@ -175,5 +179,42 @@ mod tests {
         assert_eq!(judged(&other), "WrongCaBundle");
         assert_eq!(judged(&impostor), "WrongCaBundle");
         assert_eq!(judged(""), "NoCaBundle");
+    }
+
+    #[test]
+    fn without_the_certificate_nothing_is_said_of_the_bundle() {
+        let (ca, _) = signed("one");
+        let hook = |bundle: &str| Webhook { configuration: "W".to_owned(), ca_bundle: bundle.into() };
+        let judged = |bundle| webhooks(&Gathered { webhooks: vec![hook(bundle)], ..Gathered::default() });
+        assert_eq!(judged(&ca), []);
+        assert_eq!(judged("")[0].name, "NoCaBundle");
+    }
+
+    #[test]
+    fn a_ca_bundle_may_sign_an_intermediate_certificate() {
+        let key = KeyPair::generate().unwrap();
+        let mut root = CertificateParams::new(Vec::new()).unwrap();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        root.distinguished_name.push(DnType::CommonName, "root");
+        let root_pem = root.self_signed(&key).unwrap().pem();
+        let root = Issuer::new(root, key);
+        let key = KeyPair::generate().unwrap();
+        let mut middle = CertificateParams::new(Vec::new()).unwrap();
+        middle.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        middle.distinguished_name.push(DnType::CommonName, "middle");
+        let middle_pem = middle.signed_by(&key, &root).unwrap().pem();
+        let leaf = CertificateParams::new(vec!["krypton-controller".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &Issuer::new(middle, key)).unwrap().pem();
+        let hook = Webhook { configuration: "W".to_owned(), ca_bundle: root_pem.clone().into() };
+        let judged = |chain: &str| {
+            let gathered = Gathered {
+                certificates: vec![certificate(chain, &root_pem)],
+                webhooks: vec![hook.clone()],
+                ..Gathered::default()
+            };
+            webhooks(&gathered)[0].name.clone()
+        };
+        assert_eq!(judged(&format!("{leaf}{middle_pem}")), "CaBundle");
+        assert_eq!(judged(&leaf), "WrongCaBundle", "nothing leads to the root");
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
     for route in http_routes(gathered) {
         findings.extend(judge_route(route, gathered));
     }
-    if findings.is_empty() {
+    if findings.is_empty() && gathered.ingresses.is_some() && gathered.http_routes.is_some() {
         let service = format!("the Service {}-gateway", gathered.fullname());
         let message = format!(
             "no Ingress and no HTTPRoute leads to {service}: it is called from inside, or by a proxy of \
@@ -130,8 +130,8 @@ fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
         findings.push(Finding::new(Level::Note, "UnknownClass", about, message));
         return findings;
     };
-    if class_name(ingress).is_some_and(|name| ingress_class(name, gathered).is_none()) {
-        let message = format!("its class {} does not exist", class_name(ingress).unwrap_or_default());
+    if let Some(name) = lacking_class(ingress, gathered) {
+        let message = format!("its class {name} does not exist");
         findings.push(Finding::new(Level::Problem, "NoIngressClass", &about, message).todo(
             "kubectl get ingressclasses shows those there are; set ingress.className in the chart's values",
         ));
@@ -151,7 +151,10 @@ fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        let message = format!("leads to the gateways ({}); its settings are right", class::name(class));
+        let message = format!(
+            "leads to the gateways ({}); its own settings are right, --url measures the rest",
+            class::name(class)
+        );
         findings.push(Finding::new(Level::Good, "Ingress", about, message));
     }
     findings
@@ -162,14 +165,15 @@ fn judge_route(route: &Value, gathered: &Gathered) -> Vec<Finding> {
     let mut findings = Vec::new();
     for parent in parents(route) {
         let parent_name = parent["name"].as_str().unwrap_or_default();
-        let Some(gateway) = gateway_of(route, parent, gathered) else {
+        let gateway = gateway_of(route, parent, gathered);
+        if gateway.is_none() && gathered.gateway_objects.is_some() {
             let message = format!("its parent, the Gateway {parent_name}, does not exist");
             findings.push(Finding::new(Level::Problem, "NoGateway", &about, message).todo(
                 "kubectl get gateways -A shows those there are; set httpRoute.parentRefs in the chart's values",
             ));
             continue;
-        };
-        match accepted(route, parent_name) {
+        }
+        match accepted(route, parent) {
             Some((true, _)) => {}
             Some((false, why)) => findings.push(
                 Finding::new(
@@ -181,8 +185,8 @@ fn judge_route(route: &Value, gathered: &Gathered) -> Vec<Finding> {
                 .todo("see allowedRoutes and the hostnames of the Gateway's listeners"),
             ),
             None => {
-                let class =
-                    gateway.pointer("/spec/gatewayClassName").and_then(Value::as_str).unwrap_or_default();
+                let class = gateway.and_then(|gateway| gateway.pointer("/spec/gatewayClassName")?.as_str());
+                let class = class.unwrap_or("its class");
                 let message =
                     format!("{parent_name} says nothing of it: does the controller of {class} run?");
                 findings.push(Finding::new(Level::Warning, "NotAccepted", &about, message));
@@ -206,16 +210,33 @@ fn judge_route(route: &Value, gathered: &Gathered) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::new(Level::Good, "HTTPRoute", about, "is accepted; its settings are right"));
+        findings.push(Finding::new(
+            Level::Good,
+            "HTTPRoute",
+            about,
+            "is accepted; its own settings are right, --url measures the rest",
+        ));
     }
     findings
 }
 
+/// The class that `ingress` needs and that does not exist: the annotation of old needs none.
+fn lacking_class<'a>(ingress: &'a Value, gathered: &Gathered) -> Option<&'a str> {
+    let name = ingress.pointer("/spec/ingressClassName")?.as_str()?;
+    (gathered.ingress_classes.is_some() && ingress_class(name, gathered).is_none()).then_some(name)
+}
+
 /// Whether `parent` takes `route`, and what it says; `None` where it says nothing.
-fn accepted(route: &Value, parent: &str) -> Option<(bool, String)> {
+fn accepted(route: &Value, parent: &Value) -> Option<(bool, String)> {
+    let own = namespace(route);
+    let key = |parent: &Value| {
+        let text = |field: &str| parent[field].as_str().map(ToOwned::to_owned);
+        let namespace = text("namespace").unwrap_or_else(|| own.to_owned());
+        (text("name"), namespace, text("sectionName"), parent["port"].as_u64())
+    };
+    let wanted = key(parent);
     let statuses = list(route, "/status/parents");
-    let status =
-        statuses.iter().find(|one| one.pointer("/parentRef/name").is_some_and(|name| name == parent))?;
+    let status = statuses.iter().find(|one| key(&one["parentRef"]) == wanted)?;
     let condition = list(status, "/conditions").iter().find(|condition| condition["type"] == "Accepted")?;
     let message = condition["message"].as_str().unwrap_or_default();
     let reason = condition["reason"].as_str().unwrap_or_default();
@@ -225,19 +246,25 @@ fn accepted(route: &Value, parent: &str) -> Option<(bool, String)> {
 /// Ingresses with a path to the gateways.
 fn ingresses(gathered: &Gathered) -> impl Iterator<Item = &Value> {
     let service = format!("{}-gateway", gathered.fullname());
-    gathered.ingresses.iter().filter(move |ingress| {
-        let rules = list(ingress, "/spec/rules");
-        let backends = rules.iter().flat_map(|rule| list(rule, "/http/paths"));
-        let mut names = backends.filter_map(|path| path.pointer("/backend/service/name"));
-        let default = ingress.pointer("/spec/defaultBackend/service/name");
-        names.any(|name| *name == service) || default.is_some_and(|name| *name == service)
+    gathered.ingresses.iter().flatten().filter(move |ingress| {
+        is_default_backend(ingress, &service) || paths_to(ingress, &service).next().is_some()
     })
+}
+
+/// Paths of `ingress` whose backend is `service`.
+fn paths_to<'a>(ingress: &'a Value, service: &str) -> impl Iterator<Item = &'a Value> {
+    let paths = list(ingress, "/spec/rules").iter().flat_map(|rule| list(rule, "/http/paths"));
+    paths.filter(move |path| path.pointer("/backend/service/name").is_some_and(|name| name == service))
+}
+
+fn is_default_backend(ingress: &Value, service: &str) -> bool {
+    ingress.pointer("/spec/defaultBackend/service/name").is_some_and(|name| name == service)
 }
 
 /// HTTPRoutes with a rule to the gateways.
 fn http_routes(gathered: &Gathered) -> impl Iterator<Item = &Value> {
-    gathered.http_routes.iter().filter(|route| {
-        let own = route.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+    gathered.http_routes.iter().flatten().filter(|route| {
+        let own = namespace(route);
         list(route, "/spec/rules").iter().any(|rule| {
             leads_to(rule, gathered)
                 && list(rule, "/backendRefs")
@@ -260,9 +287,8 @@ fn parents(route: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn gateway_of<'a>(route: &Value, parent: &Value, gathered: &'a Gathered) -> Option<&'a Value> {
-    let own = route.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-    let namespace = parent["namespace"].as_str().unwrap_or(own);
-    gathered.gateway_objects.iter().find(|gateway| {
+    let namespace = parent["namespace"].as_str().unwrap_or(namespace(route));
+    gathered.gateway_objects.iter().flatten().find(|gateway| {
         gateway.pointer("/metadata/name") == parent.get("name")
             && gateway.pointer("/metadata/namespace").is_some_and(|found| found == namespace)
     })
@@ -270,7 +296,8 @@ fn gateway_of<'a>(route: &Value, parent: &Value, gathered: &'a Gathered) -> Opti
 
 fn class_of_gateway(gateway: &Value, gathered: &Gathered) -> Option<Class> {
     let name = gateway.pointer("/spec/gatewayClassName")?;
-    let found = gathered.gateway_classes.iter().find(|one| one.pointer("/metadata/name") == Some(name))?;
+    let found =
+        gathered.gateway_classes.iter().flatten().find(|one| one.pointer("/metadata/name") == Some(name))?;
     class::of_controller(found.pointer("/spec/controllerName")?.as_str()?)
 }
 
@@ -295,6 +322,7 @@ fn ingress_class<'a>(name: &str, gathered: &'a Gathered) -> Option<&'a Value> {
     gathered
         .ingress_classes
         .iter()
+        .flatten()
         .find(|one| one.pointer("/metadata/name").is_some_and(|found| found == name))
 }
 
@@ -309,6 +337,10 @@ fn is_long(value: Option<&str>) -> bool {
     let Some(value) = value else { return false };
     let seconds = value.parse().map(Duration::from_secs).ok();
     seconds.or_else(|| humantime::parse_duration(value).ok()).is_some_and(|timeout| timeout > SILENCE)
+}
+
+fn namespace(object: &Value) -> &str {
+    object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn list<'a>(object: &'a Value, at: &str) -> &'a [Value] {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use krypton_crd::crd::agent_crd;
 use krypton_crd::keys;
 use serde_json::Value;
@@ -38,7 +39,7 @@ pub(crate) fn deployments(gathered: &Gathered) -> Vec<Finding> {
         };
         findings.push(availability(deployment));
         let image = deployment.pointer("/spec/template/spec/containers/0/image").and_then(Value::as_str);
-        versions.insert(version(image.unwrap_or_default()).to_owned());
+        versions.extend(version(image.unwrap_or_default()).map(ToOwned::to_owned));
     }
     if versions.len() > 1 {
         let versions: Vec<String> = versions.into_iter().collect();
@@ -79,7 +80,9 @@ fn availability(deployment: &Value) -> Finding {
 pub(crate) fn gateways(gathered: &Gathered) -> Vec<Finding> {
     let mut ready = 0;
     let mut findings = Vec::new();
-    for gateway in &gathered.gateways {
+    let (leaving, staying): (Vec<_>, Vec<_>) =
+        gathered.gateways.iter().partition(|gateway| gateway.is_terminating);
+    for gateway in &staying {
         let about = format!("Pod {}", gateway.name);
         match &gateway.ready {
             Ok((true, _)) => ready += 1,
@@ -97,9 +100,13 @@ pub(crate) fn gateways(gathered: &Gathered) -> Vec<Finding> {
         }
     }
     if ready > 0 {
-        let message = format!("{ready} of {} are ready by their own word", gathered.gateways.len());
+        let message = format!("{ready} of {} are ready by their own word", staying.len());
         findings.insert(0, Finding::new(Level::Good, "GatewaysReady", "Gateways", message));
     }
+    findings.extend(leaving.iter().map(|gateway| {
+        let message = "is going away: it ends its calls and takes no new ones";
+        Finding::new(Level::Note, "GatewayTerminating", format!("Pod {}", gateway.name), message)
+    }));
     findings
 }
 
@@ -108,9 +115,11 @@ pub(crate) fn tables(gathered: &Gathered) -> Vec<Finding> {
     if gathered.tables.is_empty() {
         return Vec::new();
     }
-    let view = View::of(&gathered.tables, &gathered.agents, None);
+    // Without the Agents, every route would seem to have none.
+    let Some(agents) = &gathered.agents else { return Vec::new() };
+    let view = View::of(&gathered.tables, agents, gathered.agents_of.as_deref());
     if view.differences.is_empty() {
-        let message = format!("all hold the same, {} Agents", gathered.agents.len());
+        let message = format!("all hold the same, {} Agents", agents.len());
         return vec![Finding::new(Level::Good, "TablesAgree", "Gateways", message)];
     }
     let more = view.differences.len().saturating_sub(TOLD);
@@ -124,10 +133,14 @@ pub(crate) fn tables(gathered: &Gathered) -> Vec<Finding> {
     findings
 }
 
-/// Does a controller lead?
-pub(crate) fn lease(gathered: &Gathered, now: Duration) -> Finding {
+/// Does a controller lead? Nothing where the Lease could not be read.
+pub(crate) fn lease(gathered: &Gathered, now: Duration) -> Option<Finding> {
+    Some(leader(gathered.lease.as_ref()?.as_ref(), now))
+}
+
+fn leader(lease: Option<&Lease>, now: Duration) -> Finding {
     let about = "Lease krypton-controller";
-    let spec = gathered.lease.as_ref().and_then(|lease| lease.spec.as_ref());
+    let spec = lease.and_then(|lease| lease.spec.as_ref());
     let holder = spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty());
     let Some((spec, holder)) = spec.zip(holder) else {
         return Finding::new(
@@ -151,10 +164,14 @@ pub(crate) fn lease(gathered: &Gathered, now: Duration) -> Finding {
     Finding::new(Level::Good, "Leader", about, format!("{holder} leads"))
 }
 
-/// Is the definition of Agents there, and is it ours?
-pub(crate) fn definition(gathered: &Gathered) -> Finding {
+/// Is the definition of Agents there, and is it ours? Nothing where it could not be read.
+pub(crate) fn definition(gathered: &Gathered) -> Option<Finding> {
+    Some(judge_definition(gathered.crd.as_ref()?.as_ref()))
+}
+
+fn judge_definition(crd: Option<&Value>) -> Finding {
     let about = "CustomResourceDefinition agents.krypton.ai";
-    let Some(crd) = &gathered.crd else {
+    let Some(crd) = crd else {
         return Finding::new(
             Level::Problem,
             "NoDefinition",
@@ -202,13 +219,13 @@ pub(crate) fn discovery(gathered: &Gathered) -> Option<Finding> {
     })
 }
 
-/// The tag of an image, or its digest.
-fn version(image: &str) -> &str {
+/// The tag of an image. A digest alone tells no version: gateways and controllers have different ones.
+fn version(image: &str) -> Option<&str> {
     let behind_path = image.rsplit('/').next().unwrap_or_default();
-    behind_path
-        .split_once('@')
-        .or_else(|| behind_path.split_once(':'))
-        .map_or("latest", |(_, version)| version)
+    match behind_path.split_once('@') {
+        Some((name, _)) => name.split_once(':').map(|(_, tag)| tag),
+        None => Some(behind_path.split_once(':').map_or("latest", |(_, tag)| tag)),
+    }
 }
 
 fn text<'a>(object: &'a Value, at: &str) -> &'a str {

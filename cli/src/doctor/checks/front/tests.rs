@@ -19,13 +19,14 @@ fn with_ingress(ingress: Value) -> Gathered {
     Gathered {
         release: "krypton".to_owned(),
         namespace: "krypton-system".to_owned(),
-        ingresses: vec![ingress],
-        ingress_classes: vec![
+        ingresses: Some(vec![ingress]),
+        http_routes: Some(Vec::new()),
+        ingress_classes: Some(vec![
             ingress_class("nginx", "k8s.io/ingress-nginx"),
             ingress_class("f5", "nginx.org/ingress-controller"),
             ingress_class("own", "example.com/own"),
             ingress_class("contour", "projectcontour.io/ingress-controller"),
-        ],
+        ]),
         ..Gathered::default()
     }
 }
@@ -100,11 +101,11 @@ fn with_route(route: Value) -> Gathered {
     Gathered {
         release: "krypton".to_owned(),
         namespace: "krypton-system".to_owned(),
-        http_routes: vec![route],
-        gateway_objects: vec![json!({ "metadata": { "namespace": "edge", "name": "public" },
-            "spec": { "gatewayClassName": "eg" } })],
-        gateway_classes: vec![json!({ "metadata": { "name": "eg" },
-            "spec": { "controllerName": "gateway.envoyproxy.io/gatewayclass-controller" } })],
+        http_routes: Some(vec![route]),
+        gateway_objects: Some(vec![json!({ "metadata": { "namespace": "edge", "name": "public" },
+            "spec": { "gatewayClassName": "eg" } })]),
+        gateway_classes: Some(vec![json!({ "metadata": { "name": "eg" },
+            "spec": { "controllerName": "gateway.envoyproxy.io/gatewayclass-controller" } })]),
         ..Gathered::default()
     }
 }
@@ -142,4 +143,49 @@ fn the_class_is_told_by_the_ingress_class() {
     assert_eq!(of("f5"), BTreeSet::from([Class::Nginx]));
     assert_eq!(of("nginx"), BTreeSet::from([Class::IngressNginx]));
     assert_eq!(of("own"), BTreeSet::new());
+}
+
+#[test]
+fn what_was_not_read_is_not_said_to_be_absent() {
+    assert_eq!(
+        names(&Gathered { release: "krypton".to_owned(), ..Gathered::default() }),
+        Vec::<String>::new()
+    );
+    let right = json!({ "haproxy.org/timeout-server": "330s" });
+    let unread = Gathered { ingress_classes: None, ..with_ingress(ingress("haproxy", &right)) };
+    assert_eq!(names(&unread), ["Ingress"]);
+    let unread = Gathered { gateway_objects: None, ..with_route(route()) };
+    assert_eq!(names(&unread), ["HTTPRoute"]);
+}
+
+#[test]
+fn the_annotation_of_old_needs_no_ingress_class() {
+    let mut old = ingress(
+        "x",
+        &json!({ "kubernetes.io/ingress.class": "haproxy",
+        "haproxy.org/timeout-server": "330s" }),
+    );
+    old["spec"].as_object_mut().unwrap().remove("ingressClassName");
+    assert_eq!(names(&with_ingress(old)), ["Ingress"]);
+}
+
+#[test]
+fn a_parents_word_is_found_by_all_that_names_it() {
+    let mut two = route();
+    two["spec"]["parentRefs"] = json!([
+        { "name": "public", "namespace": "edge", "sectionName": "http" },
+        { "name": "public", "namespace": "edge", "sectionName": "https" },
+    ]);
+    let says = |namespace: &str, section: &str, status: &str| {
+        json!({ "parentRef": { "name": "public", "namespace": namespace, "sectionName": section },
+            "conditions": [{ "type": "Accepted", "status": status, "reason": "NoMatchingParent" }] })
+    };
+    two["status"]["parents"] = json!([
+        says("krypton-system", "https", "True"),
+        says("edge", "http", "True"),
+        says("edge", "https", "False")
+    ]);
+    let findings = all(&with_route(two));
+    assert_eq!(findings.len(), 1);
+    assert!(findings[0].message.contains("refuses it: NoMatchingParent"), "{findings:?}");
 }

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::doctor::gather::GatewayPod;
+use crate::routes::view::{Asked, Table};
 
 fn deployment(component: &str, image: &str, available: i64) -> Value {
     json!({
@@ -44,12 +45,55 @@ fn different_versions_are_told() {
     let findings = deployments(&gathered);
     assert_eq!(findings[2].name, "VersionsDiffer");
     assert!(findings[2].message.contains("1.2, 1.3"));
-    assert_eq!((version("a"), version("r:5000/a"), version("a@sha256:1")), ("latest", "latest", "sha256:1"));
+    assert_eq!((version("a"), version("r:5000/a")), (Some("latest"), Some("latest")));
+    assert_eq!((version("r:5000/a:1@sha256:1"), version("r:5000/a@sha256:1")), (Some("1"), None));
+}
+
+#[test]
+fn digests_are_no_versions() {
+    let gathered = Gathered {
+        deployments: vec![
+            deployment("gateway", "r:5000/krypton-gateway@sha256:1", 2),
+            deployment("controller", "r:5000/krypton-controller@sha256:2", 2),
+        ],
+        ..Gathered::default()
+    };
+    assert_eq!(names(&deployments(&gathered)), [(Level::Good, "Available"); 2]);
+}
+
+#[test]
+fn agents_of_one_namespace_are_held_to_routes_of_that_one() {
+    let route =
+        |name: &str| json!({ "name": name, "version": "aaaaaaaa", "endpointCount": 0, "endpoints": [] });
+    let page = json!({ "freshness": "live", "ageSeconds": 1.0, "dials": "endpoints",
+        "routes": [route("team-a/x"), route("team-b/y")], "next": null });
+    let table = Table::of(serde_json::from_value(page).unwrap());
+    let agent = json!({ "metadata": { "namespace": "team-a", "name": "x" },
+        "status": { "conditions": [{ "type": "Programmed", "status": "True" }] } });
+    let mut gathered = Gathered {
+        tables: vec![Asked { gateway: "g-1".to_owned(), table: Ok(table) }],
+        agents: Some(vec![agent]),
+        agents_of: Some("team-a".to_owned()),
+        ..Gathered::default()
+    };
+    assert_eq!(names(&tables(&gathered)), [(Level::Good, "TablesAgree")]);
+    gathered.agents_of = None;
+    assert_eq!(names(&tables(&gathered)), [(Level::Warning, "TablesDiffer")]);
+    gathered.agents = None;
+    assert_eq!(names(&tables(&gathered)), []);
+}
+
+#[test]
+fn a_gateway_that_goes_away_need_not_be_ready() {
+    let ready = Ok((false, "[-] draining: 3 calls\n".to_owned()));
+    let gateway = GatewayPod { name: "g-1".to_owned(), is_terminating: true, ready };
+    let gathered = Gathered { gateways: vec![gateway], ..Gathered::default() };
+    assert_eq!(names(&gateways(&gathered)), [(Level::Note, "GatewayTerminating")]);
 }
 
 #[test]
 fn a_gateway_says_itself_what_is_missing() {
-    let pod = |name: &str, ready| GatewayPod { name: name.to_owned(), ready };
+    let pod = |name: &str, ready| GatewayPod { name: name.to_owned(), is_terminating: false, ready };
     let verbose = "[+] listening: ready\n[-] routes: no table yet\nnot ready\n".to_owned();
     let gathered = Gathered {
         gateways: vec![
@@ -70,26 +114,30 @@ fn a_lease_that_nobody_renews_has_no_leader() {
     let lease = |holder: &str| {
         let lease = json!({ "spec": { "holderIdentity": holder, "leaseDurationSeconds": 10,
             "renewTime": "2026-01-01T00:00:00.000000Z" } });
-        Gathered { lease: Some(serde_json::from_value(lease).unwrap()), ..Gathered::default() }
+        Gathered { lease: Some(Some(serde_json::from_value(lease).unwrap())), ..Gathered::default() }
     };
     let renewed = Duration::from_hours(490_896);
-    let judged = |gathered: &Gathered, age| super::lease(gathered, renewed + Duration::from_secs(age)).name;
+    let judged =
+        |gathered: &Gathered, age| super::lease(gathered, renewed + Duration::from_secs(age)).unwrap().name;
     assert_eq!(judged(&lease("krypton-controller-a"), 5), "Leader");
     assert_eq!(judged(&lease("krypton-controller-a"), 31), "NoLeader");
     assert_eq!(judged(&lease(""), 5), "NoLeader");
-    assert_eq!(judged(&Gathered::default(), 5), "NoLeader");
+    assert_eq!(judged(&Gathered { lease: Some(None), ..Gathered::default() }, 5), "NoLeader");
+    assert_eq!(super::lease(&Gathered::default(), renewed), None, "it was not read");
 }
 
 #[test]
 fn a_definition_that_lacks_fields_is_old() {
     let mut crd = serde_json::to_value(agent_crd()).unwrap();
-    let gathered = |crd| Gathered { crd: Some(crd), ..Gathered::default() };
-    assert_eq!(definition(&gathered(crd.clone())).level, Level::Good);
+    let gathered = |crd| Gathered { crd: Some(Some(crd)), ..Gathered::default() };
+    assert_eq!(definition(&gathered(crd.clone())).unwrap().level, Level::Good);
     let fields = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
     crd.pointer_mut(fields).unwrap().as_object_mut().unwrap().remove("maxDuration");
-    let finding = definition(&gathered(crd));
+    let finding = definition(&gathered(crd)).unwrap();
     assert!(finding.message.ends_with("it lacks maxDuration"), "{}", finding.message);
-    assert_eq!(definition(&Gathered::default()).name, "NoDefinition");
+    let absent = Gathered { crd: Some(None), ..Gathered::default() };
+    assert_eq!(definition(&absent).unwrap().name, "NoDefinition");
+    assert_eq!(definition(&Gathered::default()), None, "it was not read");
 }
 
 #[test]
