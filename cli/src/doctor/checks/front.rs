@@ -2,78 +2,19 @@
 //!
 //! What the settings really do is seen by `--url` alone; here they are only read.
 
+mod paths;
+mod settings;
+
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::args::Class;
 use crate::doctor::class;
 use crate::doctor::gather::Gathered;
-use crate::findings::{Finding, Level};
-
-/// What every ingress has to lead to the gateways.
-const PREFIX: &str = "/v1/agents";
-
-/// The shortest read timeout that is not told: as long as an Agent may be silent by default.
-const SILENCE: Duration = Duration::from_mins(5);
-
-/// An annotation of an Ingress.
-struct Setting {
-    class: Class,
-    annotation: &'static str,
-    /// What to write.
-    wanted: &'static str,
-    is_right: fn(Option<&str>) -> bool,
-    otherwise: &'static str,
-}
-
-/// The two settings of each class that has them as annotations; what a class does without one counts.
-const SETTINGS: [Setting; 6] = [
-    Setting {
-        class: Class::IngressNginx,
-        annotation: "nginx.ingress.kubernetes.io/proxy-buffering",
-        wanted: "\"off\"",
-        // Off unless the controller's ConfigMap turns it on.
-        is_right: |value| value.is_none_or(|value| value == "off"),
-        otherwise: "answers are held back",
-    },
-    Setting {
-        class: Class::IngressNginx,
-        annotation: "nginx.ingress.kubernetes.io/proxy-read-timeout",
-        wanted: "\"330\"",
-        is_right: is_long,
-        otherwise: "silence is cut, after 60 s where nothing is set",
-    },
-    Setting {
-        class: Class::Nginx,
-        annotation: "nginx.org/proxy-buffering",
-        wanted: "\"False\"",
-        is_right: |value| value.is_some_and(|value| value.eq_ignore_ascii_case("false")),
-        otherwise: "answers may be held back",
-    },
-    Setting {
-        class: Class::Nginx,
-        annotation: "nginx.org/proxy-read-timeout",
-        wanted: "\"330s\"",
-        is_right: is_long,
-        otherwise: "silence is cut, after 60 s where nothing is set",
-    },
-    Setting {
-        class: Class::Haproxy,
-        annotation: "haproxy.org/timeout-server",
-        wanted: "\"330s\"",
-        is_right: is_long,
-        otherwise: "silence is cut, after 50 s where nothing is set",
-    },
-    Setting {
-        class: Class::Contour,
-        annotation: "projectcontour.io/response-timeout",
-        wanted: "infinity",
-        is_right: |value| value.is_some_and(|value| value == "infinity"),
-        otherwise: "calls are cut, after 15 s where nothing is set",
-    },
-];
+use crate::findings::{self, Finding, Level};
+use paths::{Leads, PREFIX};
+use settings::Silence;
 
 /// What stands in front, as far as the cluster tells.
 pub(crate) fn classes(gathered: &Gathered) -> BTreeSet<Class> {
@@ -107,23 +48,7 @@ pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
 fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
     let about = format!("Ingress {}", name(ingress));
     let mut findings = Vec::new();
-    let rules = list(ingress, "/spec/rules");
-    let paths = rules.iter().flat_map(|rule| list(rule, "/http/paths"));
-    let leads = |path: &Value| {
-        let from = path["path"].as_str().unwrap_or("/");
-        path["pathType"] != "Exact" && PREFIX.starts_with(from.trim_end_matches('/'))
-    };
-    if !paths.into_iter().any(leads) && ingress.pointer("/spec/defaultBackend").is_none() {
-        findings.push(
-            Finding::new(
-                Level::Problem,
-                "WrongPath",
-                &about,
-                format!("does not route {PREFIX} and what is below it"),
-            )
-            .todo(format!("path: {PREFIX} with pathType: Prefix")),
-        );
-    }
+    findings.extend(judge_paths(ingress, &about, gathered));
     let Some(class) = class_of_ingress(ingress, gathered) else {
         let class = class_name(ingress).unwrap_or("none");
         let message = format!("is of the class {class}, which is not known here; --url shows what it does");
@@ -136,21 +61,14 @@ fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
             "kubectl get ingressclasses shows those there are; set ingress.className in the chart's values",
         ));
     }
-    for setting in SETTINGS.iter().filter(|setting| setting.class == class) {
-        let annotations = ingress.pointer("/metadata/annotations");
-        let value = annotations.and_then(|all| all[setting.annotation].as_str());
-        if !(setting.is_right)(value) {
-            let found = value.map_or("is not set".to_owned(), |value| format!("is {value:?}"));
-            let message = format!("{} {found}: {}", setting.annotation, setting.otherwise);
-            findings.push(Finding::new(Level::Warning, "WrongSetting", &about, message).todo(format!(
-                "annotate it with {}: {}, or set ingress.class: {} in the chart's values",
-                setting.annotation,
-                setting.wanted,
-                class::name(class)
-            )));
-        }
+    for wrong in settings::wrong(ingress, class, Silence::of(gathered)) {
+        findings.push(Finding::new(Level::Warning, "WrongSetting", &about, wrong.message).todo(format!(
+            "annotate it with {}, or set ingress.class: {} in the chart's values",
+            wrong.wanted,
+            class::name(class)
+        )));
     }
-    if findings.is_empty() {
+    if !findings::any_to_do(&findings) {
         let message = format!(
             "leads to the gateways ({}); its own settings are right, --url measures the rest",
             class::name(class)
@@ -158,6 +76,26 @@ fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
         findings.push(Finding::new(Level::Good, "Ingress", about, message));
     }
     findings
+}
+
+/// Do its paths lead calls to the gateways?
+fn judge_paths(ingress: &Value, about: &str, gathered: &Gathered) -> Option<Finding> {
+    let service = format!("{}-gateway", gathered.fullname());
+    if is_default_backend(ingress, &service) {
+        return None;
+    }
+    match paths::leads(paths_to(ingress, &service)) {
+        Leads::All | Leads::Untold => None,
+        Leads::Some(paths) => {
+            let message = format!("leads only some calls to the gateways: {}", paths.join(", "));
+            Some(Finding::new(Level::Note, "NarrowPath", about, message))
+        }
+        Leads::Nothing => {
+            let message = format!("does not route {PREFIX} and what is below it");
+            let finding = Finding::new(Level::Problem, "WrongPath", about, message);
+            Some(finding.todo(format!("path: {PREFIX} with pathType: Prefix")))
+        }
+    }
 }
 
 fn judge_route(route: &Value, gathered: &Gathered) -> Vec<Finding> {
@@ -330,13 +268,6 @@ fn ingress_class<'a>(name: &str, gathered: &'a Gathered) -> Option<&'a Value> {
 fn class_name(ingress: &Value) -> Option<&str> {
     let annotation = ingress.pointer("/metadata/annotations/kubernetes.io~1ingress.class");
     ingress.pointer("/spec/ingressClassName").or(annotation)?.as_str()
-}
-
-/// Whether a read timeout leaves an agent its time: seconds, or a duration.
-fn is_long(value: Option<&str>) -> bool {
-    let Some(value) = value else { return false };
-    let seconds = value.parse().map(Duration::from_secs).ok();
-    seconds.or_else(|| humantime::parse_duration(value).ok()).is_some_and(|timeout| timeout > SILENCE)
 }
 
 fn namespace(object: &Value) -> &str {

@@ -42,7 +42,7 @@ fn an_ingress_is_held_to_the_settings_of_its_class() {
         ("nginx", json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "330" }), &["Ingress"]),
         (
             "nginx",
-            json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "300",
+            json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "299",
                 "nginx.ingress.kubernetes.io/proxy-buffering": "on" }),
             &["WrongSetting", "WrongSetting"],
         ),
@@ -63,19 +63,44 @@ fn an_ingress_is_held_to_the_settings_of_its_class() {
 #[test]
 fn an_ingress_has_to_route_all_below_the_prefix() {
     let right = json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "330" });
-    for (path, kind, good) in [
-        ("/v1/agents", "Prefix", true),
-        ("/", "Prefix", true),
-        ("/v1/", "ImplementationSpecific", true),
-        ("/v1/agents", "Exact", false),
-        ("/agents", "Prefix", false),
-        ("/v1/agents/team-a", "Prefix", false),
+    for (path, kind, expected) in [
+        ("/v1/agents", "Prefix", &["Ingress"][..]),
+        ("/v1/", "ImplementationSpecific", &["Ingress"]),
+        ("/v1/agents", "Exact", &["WrongPath"]),
+        ("/v1/agents/team-a", "Prefix", &["NarrowPath", "Ingress"]),
     ] {
         let mut ingress = ingress("nginx", &right);
         ingress["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!(path);
         ingress["spec"]["rules"][0]["http"]["paths"][0]["pathType"] = json!(kind);
-        assert_eq!(names(&with_ingress(ingress)) == ["Ingress"], good, "{path} {kind}");
+        assert_eq!(names(&with_ingress(ingress)), expected, "{path} {kind}");
     }
+}
+
+#[test]
+fn paths_to_something_else_lead_nothing_to_the_gateways() {
+    let right = json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "330" });
+    let mut shared = ingress("nginx", &right);
+    let mut ui = shared["spec"]["rules"][0]["http"]["paths"][0].clone();
+    ui["backend"]["service"]["name"] = json!("ui");
+    shared["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!("/agents");
+    shared["spec"]["rules"][0]["http"]["paths"].as_array_mut().unwrap().push(ui);
+    assert_eq!(names(&with_ingress(shared.clone())), ["WrongPath"]);
+    shared["spec"]["defaultBackend"] = json!({ "service": { "name": "krypton-gateway" } });
+    assert_eq!(names(&with_ingress(shared)), ["Ingress"]);
+}
+
+/// An Agent has 300 s unless it says otherwise.
+#[test]
+fn a_read_timeout_is_held_to_the_agents() {
+    let annotations = json!({ "nginx.ingress.kubernetes.io/proxy-read-timeout": "300" });
+    let agent = |spec: Value| {
+        json!({ "apiVersion": krypton_crd::keys::API_VERSION, "kind": krypton_crd::keys::KIND,
+            "metadata": { "namespace": "team-a", "name": "x" }, "spec": spec })
+    };
+    let with =
+        |spec| Gathered { agents: Some(vec![agent(spec)]), ..with_ingress(ingress("nginx", &annotations)) };
+    assert_eq!(names(&with(json!({ "image": "a:1", "timeout": "250s" }))), ["Ingress"]);
+    assert_eq!(names(&with(json!({ "image": "a:1" }))), ["WrongSetting"]);
 }
 
 #[test]
