@@ -55,10 +55,19 @@ async fn an_answer_is_printed_as_it_comes_and_ctrl_c_ends_it() {
 #[tokio::test]
 async fn an_error_of_the_gateway_is_a_sentence() {
     let error = r#"{"error":"agent team/agent not found","code":"agent_not_found","requestId":"a1"}"#;
-    let front = Front::start(Manners { answers: Some((404, error)), ..Manners::default() }).await;
+    let gateways = Manners { answers: Some((404, error)), as_gateway: true, ..Manners::default() };
+    let front = Front::start(gateways).await;
     let (status, out, told) = run(&front, &["team/agent"]).await;
     assert_eq!((status, out.as_str()), (Some(1), ""));
     assert_eq!(told.trim(), "404 Not Found: agent team/agent not found (agent_not_found, request a1)");
+}
+
+#[tokio::test]
+async fn an_error_of_the_agents_own_is_its_body() {
+    let error = r#"{"error":"no such city","code":"bad_city","requestId":"7","city":"Osol"}"#;
+    let front = Front::start(Manners { answers: Some((400, error)), ..Manners::default() }).await;
+    let (status, out, told) = run(&front, &["team/agent"]).await;
+    assert_eq!((status, out.trim(), told.trim()), (Some(1), error, "400 Bad Request"));
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub(crate) struct Manners {
     pub(crate) body_limit: Option<u64>,
     /// Answers this to everything, instead of a gateway.
     pub(crate) answers: Option<(u16, &'static str)>,
+    /// Gives that the headers of a gateway's own errors.
+    pub(crate) as_gateway: bool,
     /// Its `server` header.
     pub(crate) server: &'static str,
 }
@@ -81,7 +83,12 @@ async fn answer(manners: Arc<Manners>, request: Request<Incoming>) -> Result<Res
         response = response.header(header::SERVER, manners.server);
     }
     if let Some((status, body)) = manners.answers {
-        let response = response.status(status).header(header::LOCATION, "https://elsewhere.example.com/");
+        let mut response = response.status(status).header(header::LOCATION, "https://elsewhere.example.com/");
+        if manners.as_gateway {
+            response = response
+                .header(header::CONTENT_TYPE, "application/json")
+                .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        }
         return Ok(response.body(whole(body)).unwrap());
     }
     let target = request.uri().clone();

@@ -31,11 +31,11 @@ enum Rule {
 #[derive(Clone, Copy)]
 enum Unit {
     /// Seconds, and nothing but a number is understood.
-    Seconds,
+    OnlySeconds,
     /// A number with a unit; without one, seconds.
-    SecondsOrUnit,
+    ElseSeconds,
     /// A number with a unit; without one, milliseconds.
-    MillisOrUnit,
+    ElseMillis,
 }
 
 struct Setting {
@@ -60,7 +60,7 @@ const SETTINGS: [Setting; 6] = [
     Setting {
         class: Class::IngressNginx,
         annotations: &["nginx.ingress.kubernetes.io/proxy-read-timeout"],
-        rule: Rule::Silence { unit: Unit::Seconds, default: NGINX_DEFAULT },
+        rule: Rule::Silence { unit: Unit::OnlySeconds, default: NGINX_DEFAULT },
         otherwise: "silence is cut, after 60 s where nothing is set",
     },
     Setting {
@@ -72,13 +72,13 @@ const SETTINGS: [Setting; 6] = [
     Setting {
         class: Class::Nginx,
         annotations: &["nginx.org/proxy-read-timeout"],
-        rule: Rule::Silence { unit: Unit::SecondsOrUnit, default: NGINX_DEFAULT },
+        rule: Rule::Silence { unit: Unit::ElseSeconds, default: NGINX_DEFAULT },
         otherwise: "silence is cut, after 60 s where nothing is set",
     },
     Setting {
         class: Class::Haproxy,
         annotations: &["haproxy.org/timeout-server", "haproxy-ingress.github.io/timeout-server"],
-        rule: Rule::Silence { unit: Unit::MillisOrUnit, default: Duration::from_secs(50) },
+        rule: Rule::Silence { unit: Unit::ElseMillis, default: Duration::from_secs(50) },
         otherwise: "silence is cut, after 50 s where nothing is set",
     },
     Setting {
@@ -143,9 +143,9 @@ impl Silence {
 impl Unit {
     fn read(self, text: &str) -> Option<Duration> {
         match (text.parse(), self) {
-            (Ok(number), Self::Seconds | Self::SecondsOrUnit) => Some(Duration::from_secs(number)),
-            (Ok(number), Self::MillisOrUnit) => Some(Duration::from_millis(number)),
-            (Err(_), Self::Seconds) => None,
+            (Ok(number), Self::OnlySeconds | Self::ElseSeconds) => Some(Duration::from_secs(number)),
+            (Ok(number), Self::ElseMillis) => Some(Duration::from_millis(number)),
+            (Err(_), Self::OnlySeconds) => None,
             (Err(_), _) => humantime::parse_duration(text).ok(),
         }
     }
@@ -154,8 +154,8 @@ impl Unit {
         // Rounded up: it is a least one.
         let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
         match self {
-            Self::Seconds => format!("\"{seconds}\""),
-            Self::SecondsOrUnit | Self::MillisOrUnit => format!("\"{seconds}s\""),
+            Self::OnlySeconds => format!("\"{seconds}\""),
+            Self::ElseSeconds | Self::ElseMillis => format!("\"{seconds}s\""),
         }
     }
 }
