@@ -187,7 +187,9 @@ impl Certificate {
     /// Shows `pair` from the next connection on, if it is another; whether it is.
     pub(crate) fn take(&mut self, pair: Pair) -> Result<bool, PairError> {
         if self.pair.as_ref() == Some(&pair) {
-            self.state.send_if_modified(|state| state.problem.take().is_some());
+            if self.state.send_if_modified(|state| state.problem.take().is_some()) {
+                log::info!(servers = self.name(); "Certificate can be read again");
+            }
             return Ok(false);
         }
         let (leaf, config) = pair.open(&self.provider)?;
