@@ -134,7 +134,7 @@ pub struct Args {
 
     /// Name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration whose caBundle the
     /// controller that leads keeps. Without it: theirs is somebody else's business
-    #[arg(long, env = "KRYPTON_WEBHOOK_CONFIGURATIONS", value_name = "NAME", value_parser = parse_object_name, requires = "certificate_secret")]
+    #[arg(long, env = "KRYPTON_WEBHOOK_CONFIGURATIONS", value_name = "NAME", value_parser = parse_object_name, requires_all = ["certificate_secret", "enable_webhooks"])]
     pub webhook_configurations: Option<String>,
 
     /// What is logged, and how
@@ -259,6 +259,7 @@ mod tests {
             (&["--certificate-secret", "s", "--certificate-authority", "a"], "--certificate-names"),
             (&["--certificate-names", "a"], "--certificate-secret"),
             (&["--webhook-configurations", "a"], "--certificate-secret"),
+            (&["--webhook-configurations", "a"], "--enable-webhooks"),
             (&["--certificate-secret", "s", "--webhook-cert-dir", "d"], "cannot be used with"),
             (&["--certificate-secret", "s", "--manifests", "d"], "cannot be used with"),
             (&["--certificate-secret", "a/b"], "not an object's name"),

@@ -7,9 +7,11 @@
 //!
 //! 1. Each object is followed by its name, so that what somebody empties is filled again at once.
 //! 2. [`plan`](mod@plan) says what to write next; [`material`] reads what is there and makes keys.
-//! 3. Every write names the version that it is based on, and is made under the term: two leaders cannot mix.
+//! 3. What somebody else undoes is written again at once the first time, then every 30 s at most ([`followed`]).
+//! 4. Every write names the version that it is based on, and is made under the term: two leaders cannot mix.
 
 mod calls;
+mod followed;
 mod material;
 mod plan;
 mod trust;
@@ -34,6 +36,7 @@ use crate::reconcile::api::CallError;
 use crate::source::kube::single::{Sight, follow};
 use crate::source::kube::watch::Pauses;
 use calls::Calls;
+use followed::{Followed, Told};
 use material::{Published, Stored};
 use plan::{Deed, Step, plan};
 use trust::Configuration;
@@ -80,15 +83,6 @@ enum WorkError {
     Restless,
 }
 
-/// What is known of an object.
-#[derive(Clone)]
-enum Known<K> {
-    /// Nothing yet.
-    Unknown,
-    Absent,
-    There(K),
-}
-
 /// News of one.
 enum News {
     Secret(Sight<Secret>),
@@ -101,13 +95,21 @@ enum News {
 struct Work<'a> {
     config: &'a AuthorityConfig,
     calls: Calls,
-    secret: Known<Secret>,
-    config_map: Known<ConfigMap>,
-    mutating: Known<MutatingWebhookConfiguration>,
-    validating: Known<ValidatingWebhookConfiguration>,
+    secret: Followed<Secret>,
+    config_map: Followed<ConfigMap>,
+    mutating: Followed<MutatingWebhookConfiguration>,
+    validating: Followed<ValidatingWebhookConfiguration>,
     pauses: Pauses,
-    /// What the log knows already.
-    told: BTreeSet<String>,
+    /// What the log knows that is about no single object.
+    told: Told,
+}
+
+/// When to look again.
+enum Again {
+    /// Then, or when there is news.
+    At(Instant),
+    /// Then and no sooner: something failed.
+    NotBefore(Instant),
 }
 
 // === impl Authority ===
@@ -121,17 +123,8 @@ impl Authority {
 
     /// Works for one term, at whose end it is dropped: every single write leaves what the next leader can go on with.
     pub async fn lead(&self, term: Term) -> Infallible {
-        let work = Work {
-            config: &self.config,
-            calls: Calls::new(self.client.clone(), term),
-            secret: Known::Unknown,
-            config_map: Known::Unknown,
-            mutating: Known::Unknown,
-            validating: Known::Unknown,
-            pauses: Pauses::default(),
-            told: BTreeSet::new(),
-        };
-        work.run(self.news()).await
+        let calls = Calls::new(self.client.clone(), Some(term));
+        Work::new(&self.config, calls).run(self.news()).await
     }
 
     fn news(&self) -> impl Stream<Item = News> + Unpin + use<> {
@@ -151,68 +144,76 @@ impl Authority {
     }
 }
 
-// === impl Known ===
-
-impl<K> Known<K> {
-    fn there(&self) -> Option<&K> {
-        match self {
-            Self::There(object) => Some(object),
-            Self::Unknown | Self::Absent => None,
-        }
-    }
-
-    /// Takes `sight` in; what there is to tell about it.
-    fn take(&mut self, sight: Sight<K>) -> Option<String> {
-        match sight {
-            Sight::There(object) => *self = Self::There(object),
-            Sight::Absent => *self = Self::Absent,
-            Sight::Failed(error) => return Some(error),
-        }
-        None
-    }
-}
-
 // === impl Work ===
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(config: &'a AuthorityConfig, calls: Calls) -> Self {
+        let AuthorityConfig { namespace, secret, config_map, webhooks, .. } = config;
+        let webhooks = webhooks.as_deref().unwrap_or_default();
+        Self {
+            config,
+            calls,
+            secret: Followed::new(format!("Secret {namespace}/{secret}")),
+            config_map: Followed::new(format!("ConfigMap {namespace}/{config_map}")),
+            mutating: Followed::new(format!("MutatingWebhookConfiguration {webhooks}")),
+            validating: Followed::new(format!("ValidatingWebhookConfiguration {webhooks}")),
+            pauses: Pauses::default(),
+            told: Told::default(),
+        }
+    }
+
     async fn run(mut self, mut news: impl Stream<Item = News> + Unpin) -> Infallible {
         loop {
             let again = self.look().await;
-            tokio::select! {
-                Some(news) = news.next() => self.take(news),
-                () = tokio::time::sleep_until(again) => {}
+            let (Again::At(moment) | Again::NotBefore(moment)) = again;
+            loop {
+                tokio::select! {
+                    Some(news) = news.next() => {
+                        self.take(news);
+                        if matches!(again, Again::At(_)) {
+                            break;
+                        }
+                    }
+                    () = tokio::time::sleep_until(moment) => break,
+                }
             }
         }
     }
 
     fn take(&mut self, news: News) {
-        let (what, error) = match news {
-            News::Secret(sight) => (self.secret_name(), self.secret.take(sight)),
-            News::ConfigMap(sight) => (self.config_map_name(), self.config_map.take(sight)),
-            News::Mutating(sight) => (self.webhooks_name("Mutating"), self.mutating.take(sight)),
-            News::Validating(sight) => (self.webhooks_name("Validating"), self.validating.take(sight)),
-        };
-        if let Some(error) = error {
-            self.tell(&format!("{what} cannot be read: {error}"));
+        match news {
+            News::Secret(sight) => self.secret.take(sight),
+            News::ConfigMap(sight) => self.config_map.take(sight),
+            News::Mutating(sight) => self.mutating.take(sight),
+            News::Validating(sight) => self.validating.take(sight),
         }
     }
 
     /// Does what there is to do; when to look again.
-    async fn look(&mut self) -> Instant {
+    async fn look(&mut self) -> Again {
         match self.work().await {
             Ok(again) => {
                 self.pauses = Pauses::default();
-                Instant::now() + again
+                Again::At(Instant::now() + again)
             }
             Err(error) => {
-                // Somebody was faster: what they wrote is on its way here.
-                let conflict = matches!(&error, WorkError::Write(_, CallError::Kube(kube::Error::Api(status)))
-                    if status.code == 409);
-                if !conflict {
-                    self.tell(&error.to_string());
-                }
-                Instant::now() + self.pauses.next()
+                self.tell(&error);
+                Again::NotBefore(Instant::now() + self.pauses.next())
             }
+        }
+    }
+
+    fn tell(&mut self, error: &WorkError) {
+        match error {
+            // Somebody was faster: what they wrote is on its way here.
+            WorkError::Write(_, CallError::Kube(kube::Error::Api(status))) if status.code == 409 => {}
+            WorkError::Write(..) => {
+                self.secret.tell_unwritten(error);
+                self.config_map.tell_unwritten(error);
+                self.mutating.tell_unwritten(error);
+                self.validating.tell_unwritten(error);
+            }
+            WorkError::Make(_) | WorkError::Restless => self.told.tell(error.to_string()),
         }
     }
 
@@ -220,7 +221,6 @@ impl Work<'_> {
     async fn work(&mut self) -> Result<Duration, WorkError> {
         for _ in 0..MAX_WRITES {
             let (Some(secret), Some(config_map)) = (self.secret.there(), self.config_map.there()) else {
-                self.tell_missing();
                 return Ok(LOOK);
             };
             let now = UnixSeconds::now();
@@ -230,37 +230,51 @@ impl Work<'_> {
                 Published::read(&config_map.data.clone().unwrap_or_default(), since.map(String::as_str));
             let plan = plan(&stored, &published, &self.config.names, now)?;
             match plan.step {
-                Step::Publish { since } => self.publish(&plan.bundle, since).await?,
+                Step::Publish { since } => {
+                    if let Some(wait) = self.config_map.wait(Instant::now()) {
+                        return Ok(wait);
+                    }
+                    self.publish(&plan.bundle, since).await?;
+                }
+                // Else the API server would meet what it was not told to trust.
+                Step::Store(_, Deed::ChangedAuthority) if !self.knows_webhooks() => return Ok(LOOK),
                 // Who is to trust is told first; but a webhook that cannot be helped must not keep gateways away.
                 Step::Store(next, deed) => {
                     let trusted = self.trust(&plan.bundle).await;
+                    if let Some(wait) = self.secret.wait(Instant::now()) {
+                        return trusted.map(|soonest| soonest.min(wait));
+                    }
                     self.store(&next, deed).await?;
                     trusted?;
                 }
                 Step::Rest => {
-                    self.trust(&plan.bundle).await?;
+                    let soonest = self.trust(&plan.bundle).await?;
                     self.told.clear();
-                    return Ok(plan.again.since(now).min(LOOK));
+                    return Ok(plan.again.since(now).min(soonest));
                 }
             }
         }
         Err(WorkError::Restless)
     }
 
+    /// Whether the webhook configurations were looked for, where there are any to look after.
+    fn knows_webhooks(&self) -> bool {
+        self.config.webhooks.is_none() || (self.mutating.was_looked_for() && self.validating.was_looked_for())
+    }
+
     async fn publish(&mut self, bundle: &str, since: UnixSeconds) -> Result<(), WorkError> {
         let Some(config_map) = self.config_map.there() else { return Ok(()) };
         let written = self.calls.publish(config_map, bundle, since).await;
-        let written = written.map_err(|error| WorkError::Write(self.config_map_name(), error))?;
-        self.config_map = Known::There(written);
-        log::info!(config_map = self.config.config_map, since:% = since; "Published the certificate authorities to be trusted");
+        self.config_map.wrote(written, Instant::now())?;
+        log::info!(config_map = self.config.config_map, since:% = since;
+            "Published the certificate authorities to be trusted");
         Ok(())
     }
 
     async fn store(&mut self, stored: &Stored, deed: Deed) -> Result<(), WorkError> {
         let Some(secret) = self.secret.there() else { return Ok(()) };
         let written = self.calls.store(secret, stored).await;
-        let written = written.map_err(|error| WorkError::Write(self.secret_name(), error))?;
-        self.secret = Known::There(written);
+        self.secret.wrote(written, Instant::now())?;
         let secret = &self.config.secret;
         let expires = stored.leaf.as_ref().map(|leaf| leaf.cert.not_after()).unwrap_or_default();
         match deed {
@@ -280,58 +294,33 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Tells the API server whom to trust.
-    async fn trust(&mut self, bundle: &str) -> Result<(), WorkError> {
+    /// Tells the API server whom to trust; when to look again, at the latest.
+    async fn trust(&mut self, bundle: &str) -> Result<Duration, WorkError> {
         if bundle.is_empty() {
-            return Ok(());
+            return Ok(LOOK);
         }
-        let what = self.webhooks_name("Mutating");
-        trust_one(&self.calls, &mut self.mutating, bundle, what).await?;
-        let what = self.webhooks_name("Validating");
-        trust_one(&self.calls, &mut self.validating, bundle, what).await
-    }
-
-    fn tell_missing(&mut self) {
-        let missing = [
-            (matches!(self.secret, Known::Absent), self.secret_name()),
-            (matches!(self.config_map, Known::Absent), self.config_map_name()),
-        ];
-        for (_, what) in missing.into_iter().filter(|(absent, _)| *absent) {
-            self.tell(&format!("{what} does not exist; whoever installs the controller makes it, empty"));
-        }
-    }
-
-    /// Says `problem`, once until all is well.
-    fn tell(&mut self, problem: &str) {
-        if self.told.insert(problem.to_owned()) {
-            log::warn!(error = problem; "The controllers' certificate cannot be looked after");
-        }
-    }
-
-    fn secret_name(&self) -> String {
-        format!("Secret {}/{}", self.config.namespace, self.config.secret)
-    }
-
-    fn config_map_name(&self) -> String {
-        format!("ConfigMap {}/{}", self.config.namespace, self.config.config_map)
-    }
-
-    fn webhooks_name(&self, kind: &str) -> String {
-        format!("{kind}WebhookConfiguration {}", self.config.webhooks.as_deref().unwrap_or_default())
+        // One that cannot be written is no reason to leave the other as it is.
+        let mutating = trust_one(&self.calls, &mut self.mutating, bundle).await;
+        let validating = trust_one(&self.calls, &mut self.validating, bundle).await;
+        Ok(mutating?.min(validating?))
     }
 }
 
 async fn trust_one<K: Configuration>(
     calls: &Calls,
-    known: &mut Known<K>,
+    followed: &mut Followed<K>,
     bundle: &str,
-    what: String,
-) -> Result<(), WorkError> {
-    let Some(configuration) = known.there() else { return Ok(()) };
-    let Some(patch) = trust::patch(configuration, bundle) else { return Ok(()) };
+) -> Result<Duration, WorkError> {
+    let Some(configuration) = followed.there() else { return Ok(LOOK) };
+    let Some(patch) = trust::patch(configuration, bundle) else { return Ok(LOOK) };
     let name = configuration.name_any();
-    let written = calls.trust::<K>(&name, &patch).await;
-    *known = Known::There(written.map_err(|error| WorkError::Write(what, error))?);
+    if let Some(wait) = followed.wait(Instant::now()) {
+        return Ok(wait);
+    }
+    followed.wrote(calls.trust::<K>(&name, &patch).await, Instant::now())?;
     log::info!(kind:% = K::kind(&()), name; "Told the API server which certificate authorities to trust");
-    Ok(())
+    Ok(LOOK)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,6 @@
 //! The writes, each on the version that was seen.
+//!
+//! Owns how a change is asked for. Never reads, creates or deletes, never repeats a call, never decides what is written.
 
 use http::Request;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -22,8 +24,9 @@ pub(super) struct Calls {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn new(client: Client, term: Term) -> Self {
-        Self { api: Api::new(client, Some(term)) }
+    /// Calls through `client` while `term` lasts; without one in tests, which have no election.
+    pub(super) fn new(client: Client, term: Option<Term>) -> Self {
+        Self { api: Api::new(client, term) }
     }
 
     /// Puts `bundle` into `config_map`, to which nothing was added since then.

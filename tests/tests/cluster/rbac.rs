@@ -134,6 +134,7 @@ impl Place<'_> {
         args.extend(["--certificate-secret", "krypton-certificates"]);
         args.extend(["--certificate-authority", "krypton-ca"]);
         args.extend(["--certificate-names", "localhost", "--webhook-configurations", "krypton-webhooks"]);
+        args.extend(["--enable-webhooks", "--webhook-listen", "127.0.0.1:0"]);
         if self.reach == Reach::Namespace {
             args.extend(["--namespace", self.watched.name()]);
         }
