@@ -5,8 +5,9 @@
 //!
 //! An authority is born as the *next* one, in the Secret. It is published, and [`OVERLAP`] later it signs: it becomes
 //! the *active* one, in one write with its first leaf. The one before it stays published for [`OVERLAP`] after that
-//! write. Where nothing can be shown and nothing can be signed (the first start, a Secret that was lost or spoilt,
-//! everything expired) the same steps are taken without waiting.
+//! write. Where the Secret has nothing to show and nothing to sign with, replicas may still show what they hold, and
+//! what the bundle held stays in it. If something in it is valid, the next authority signs [`HURRY`] after its
+//! publication; else (the first start, everything expired) at once.
 //!
 //! 1. Make a next authority, if the active one is old or cannot sign.
 //! 2. Publish what is to be trusted.
@@ -24,11 +25,16 @@ use crate::certificate::x509::Cert;
 /// brings a ConfigMap to pods within about two minutes; a cache of gateways or people gets some more.
 pub(super) const OVERLAP: Duration = Duration::from_mins(10);
 
+/// How long an authority is published before it signs where the Secret was lost or spoilt: as long as the kubelet needs,
+/// so that whoever connects to a replica that held on is not cut off, and no longer, since a controller that starts
+/// meanwhile has nothing to show.
+pub(super) const HURRY: Duration = Duration::from_mins(3);
+
 /// An authority that ends sooner signs nothing more: its leaf would be due again at once, since leaves begin in the past.
 const MIN_REST: Duration = Duration::from_hours(2);
 
 /// Authorities of the past that are kept at most: what somebody else spoils again and again must not grow.
-const MAX_PREVIOUS: usize = 4;
+const MAX_PREVIOUS: usize = 8;
 
 /// What to do, and when to look again.
 #[derive(Debug)]
@@ -79,19 +85,20 @@ pub(super) fn plan(
 ) -> Result<Plan, rcgen::Error> {
     let shown = stored.leaf.as_ref().filter(|leaf| is_shown(stored, leaf, now));
     let signer = stored.active.as_ref().filter(|active| is_signer(active, now));
-    let wanted = wanted(stored, shown, now);
+    let kept = kept(stored, published, shown, now);
+    let wanted = wanted(stored, &kept, now);
+    let overlap = overlap(stored, published, shown.is_some() || signer.is_some(), now);
     let step = if needs_next(stored, signer, now) {
-        Step::Store(Box::new(with_next(stored, published, shown.is_none(), now)?), Deed::MadeAuthority)
+        let next = Some(Issuer::make(now)?);
+        Step::Store(Box::new(Stored { next, previous: kept, ..stored.clone() }), Deed::MadeAuthority)
     } else if let Some(since) = publication(published, &wanted, now) {
         Step::Publish { since }
-    } else if let Some(next) = ripe(stored, published, shown.is_some() || signer.is_some(), now) {
-        Step::Store(Box::new(promoted(stored, next, names, now)?), Deed::ChangedAuthority)
+    } else if let Some(next) = ripe(stored, published, overlap, now) {
+        Step::Store(Box::new(promoted(stored, kept, next, names, now)?), Deed::ChangedAuthority)
     } else if let Some(signer) = signer.filter(|_| needs_leaf(shown, names, now)) {
         let leaf = signer.sign(names, now)?;
         if leaf.is_accepted_by(&signer.cert, now) {
-            let previous =
-                if is_overlapping(stored, shown, now) { stored.previous.clone() } else { Vec::new() };
-            let renewed = Stored { leaf: Some(leaf), previous, ..stored.clone() };
+            let renewed = Stored { leaf: Some(leaf), previous: kept, ..stored.clone() };
             Step::Store(Box::new(renewed), Deed::RenewedLeaf)
         } else {
             let active = Some(signer.clone().without_key());
@@ -100,7 +107,7 @@ pub(super) fn plan(
     } else {
         Step::Rest
     };
-    Ok(Plan { step, bundle: bundle(&wanted), again: again(stored, published, now) })
+    Ok(Plan { step, bundle: bundle(&wanted), again: again(stored, published, overlap, now) })
 }
 
 /// Whether clients accept `leaf`.
@@ -130,18 +137,30 @@ fn needs_leaf(shown: Option<&Leaf>, names: &BTreeSet<String>, now: UnixSeconds) 
     shown.is_none_or(|leaf| leaf.cert.names() != names || now >= renewal(&leaf.cert))
 }
 
-/// Whether leaves of previous authorities may still be shown.
-fn is_overlapping(stored: &Stored, shown: Option<&Leaf>, now: UnixSeconds) -> bool {
-    !stored.previous.is_empty() && shown.is_none_or(|leaf| now < leaf.made().after(OVERLAP))
+/// Authorities of the past whose leaves may still be shown. Where the Secret has nothing to show, replicas go on with
+/// what they have, and only the bundle says who may have signed that.
+fn kept(stored: &Stored, published: &Published, shown: Option<&Leaf>, now: UnixSeconds) -> Vec<Cert> {
+    let mut kept = match shown {
+        Some(leaf) if now >= leaf.made().after(OVERLAP) => return Vec::new(),
+        Some(_) => stored.previous.clone(),
+        None => stored.previous.iter().chain(&published.certs).cloned().collect(),
+    };
+    let issuers = stored.active.iter().chain(&stored.next);
+    let own: Vec<&Cert> = issuers.map(|issuer| &issuer.cert).collect();
+    kept.retain(|cert| cert.is_authority() && cert.is_valid(now) && !own.contains(&cert));
+    if shown.is_none() {
+        // The youngest are those that never signed, where somebody empties the Secret again and again.
+        kept.sort_by_key(|cert| std::cmp::Reverse(cert.not_before()));
+    }
+    latest(kept)
 }
 
 /// The authorities to be trusted.
-fn wanted(stored: &Stored, shown: Option<&Leaf>, now: UnixSeconds) -> Vec<Cert> {
+fn wanted(stored: &Stored, kept: &[Cert], now: UnixSeconds) -> Vec<Cert> {
     let next = stored.next.as_ref().filter(|next| can_be_next(next, now));
     let mut wanted: Vec<Cert> = Vec::new();
-    let previous = if is_overlapping(stored, shown, now) { &stored.previous[..] } else { &[] };
     let signing = stored.active.as_ref().into_iter().chain(next).map(|issuer| &issuer.cert);
-    for cert in signing.chain(previous) {
+    for cert in signing.chain(kept) {
         if cert.is_authority() && cert.is_valid(now) && !wanted.contains(cert) {
             wanted.push(cert.clone());
         }
@@ -149,23 +168,6 @@ fn wanted(stored: &Stored, shown: Option<&Leaf>, now: UnixSeconds) -> Vec<Cert> 
     // By age: who signs is no reason to write it anew.
     wanted.sort_by_key(Cert::not_before);
     wanted
-}
-
-/// With a new authority. Where nothing of the Secret can be shown (`lost`), replicas go on with what they have, so
-/// that what was trusted until now stays so for a while.
-fn with_next(
-    stored: &Stored,
-    published: &Published,
-    lost: bool,
-    now: UnixSeconds,
-) -> Result<Stored, rcgen::Error> {
-    let mut previous = stored.previous.clone();
-    if lost {
-        previous.extend(published.certs.iter().cloned());
-    }
-    let active = stored.active.as_ref().map(|active| &active.cert);
-    previous.retain(|cert| Some(cert) != active);
-    Ok(Stored { next: Some(Issuer::make(now)?), previous: latest(previous), ..stored.clone() })
 }
 
 /// Since when nothing was added to the bundle, if it has to be written.
@@ -177,21 +179,42 @@ fn publication(published: &Published, wanted: &[Cert], now: UnixSeconds) -> Opti
     Some(since.filter(|_| wanted.iter().all(|cert| published.has(cert))).unwrap_or(now))
 }
 
-/// The next authority, if it may sign. `works`: there is something to show, or to sign with.
-fn ripe<'a>(stored: &'a Stored, published: &Published, works: bool, now: UnixSeconds) -> Option<&'a Issuer> {
+/// How long the next authority is published before it signs. `works`: there is something to show, or to sign with.
+fn overlap(stored: &Stored, published: &Published, works: bool, now: UnixSeconds) -> Duration {
+    if works {
+        return OVERLAP;
+    }
+    // One that has expired is no better in the memory of replicas.
+    let may_be_held = stored.leaf.as_ref().is_none_or(|leaf| leaf.cert.is_valid(now));
+    let next = stored.next.as_ref().map(|next| &next.cert);
+    let mut others = published.certs.iter().filter(|cert| Some(*cert) != next);
+    if may_be_held && others.any(|cert| cert.is_authority() && cert.is_valid(now)) {
+        HURRY
+    } else {
+        Duration::ZERO
+    }
+}
+
+/// The next authority, if it may sign.
+fn ripe<'a>(
+    stored: &'a Stored,
+    published: &Published,
+    overlap: Duration,
+    now: UnixSeconds,
+) -> Option<&'a Issuer> {
     let next = stored.next.as_ref().filter(|next| can_be_next(next, now) && published.has(&next.cert))?;
-    let waited = published.since.is_some_and(|since| now >= since.after(OVERLAP));
-    (waited || !works).then_some(next)
+    published.since.is_some_and(|since| now >= since.after(overlap)).then_some(next)
 }
 
 /// With `next` as the authority that signs.
 fn promoted(
     stored: &Stored,
+    kept: Vec<Cert>,
     next: &Issuer,
     names: &BTreeSet<String>,
     now: UnixSeconds,
 ) -> Result<Stored, rcgen::Error> {
-    let mut previous = stored.previous.clone();
+    let mut previous = kept;
     previous.extend(stored.active.as_ref().map(|active| active.cert.clone()));
     previous.retain(|cert| *cert != next.cert);
     let leaf = Some(next.sign(names, now)?);
@@ -210,7 +233,7 @@ fn latest(certs: Vec<Cert>) -> Vec<Cert> {
 }
 
 /// The first moment after `now` at which something changes by itself.
-fn again(stored: &Stored, published: &Published, now: UnixSeconds) -> UnixSeconds {
+fn again(stored: &Stored, published: &Published, overlap: Duration, now: UnixSeconds) -> UnixSeconds {
     let mut moments = Vec::new();
     let second = Duration::from_secs(1);
     let leaf = stored.leaf.as_ref();
@@ -219,7 +242,7 @@ fn again(stored: &Stored, published: &Published, now: UnixSeconds) -> UnixSecond
         moments.extend([renewal(cert), cert.not_after().after(second)]);
     }
     if stored.next.is_some() {
-        moments.extend(published.since.map(|since| since.after(OVERLAP)));
+        moments.extend(published.since.map(|since| since.after(overlap)));
     }
     if !stored.previous.is_empty() {
         moments.extend(leaf.map(|leaf| leaf.made().after(OVERLAP)));

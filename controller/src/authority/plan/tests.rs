@@ -1,7 +1,7 @@
 //! Years of rotation on a simulated clock, undisturbed and disturbed.
 //!
 //! The world keeps what was published and shown, and checks after every write what a gateway would meet whose bundle is
-//! up to ten minutes old.
+//! up to ten minutes old; up to three, after the Secret was lost.
 
 use std::collections::BTreeMap;
 
@@ -29,10 +29,12 @@ struct World {
     leaves: Vec<(UnixSeconds, Leaf)>,
     deeds: Vec<Deed>,
     publications: usize,
-    /// Until then a gateway may have trouble: the first start, or somebody spoilt something.
+    /// Until then a gateway may have trouble: the first start, or somebody took trust away.
     excused: UnixSeconds,
-    /// Nobody looked since somebody spoilt something.
+    /// Nobody looked since somebody took trust away.
     spoilt: bool,
+    /// Until then a gateway with a bundle that is older than three minutes may have trouble: the Secret was lost.
+    hurried: UnixSeconds,
 }
 
 impl World {
@@ -49,6 +51,7 @@ impl World {
             publications: 0,
             excused: START.after(OVERLAP),
             spoilt: false,
+            hurried: UnixSeconds(0),
         }
     }
 
@@ -60,8 +63,8 @@ impl World {
         Published::read(&self.config_map, self.since.as_deref())
     }
 
-    /// Somebody did something that may cost connections.
-    fn spoil(&mut self) {
+    /// Somebody took away what gateways would trust.
+    fn take_trust(&mut self) {
         self.spoilt = true;
         self.bundles.push((self.now, self.published().certs));
     }
@@ -69,7 +72,13 @@ impl World {
     /// A leader looks and makes the first `writes` of its writes; when it would look again, if it came to rest.
     fn look(&mut self, writes: usize) -> Option<UnixSeconds> {
         let stored = self.stored();
-        if self.spoilt || stored.leaf.as_ref().is_none_or(|leaf| !is_shown(&stored, leaf, self.now)) {
+        let is_lost = stored.leaf.as_ref().is_none_or(|leaf| !is_shown(&stored, leaf, self.now));
+        if is_lost {
+            self.hurried = self.now.after(OVERLAP);
+        }
+        // What replicas hold, and what gateways trust, may have expired; or there was never anything.
+        let holds = self.leaves.last().is_some_and(|(_, leaf)| leaf.cert.is_valid(self.now));
+        if self.spoilt || (is_lost && !holds) {
             self.excused = self.excused.max(self.now.after(OVERLAP));
         }
         self.spoilt &= writes == 0;
@@ -79,7 +88,7 @@ impl World {
             match plan.step {
                 Step::Rest => {
                     assert_eq!(plan.bundle, self.config_map[CA]);
-                    self.check_rest();
+                    assert!(self.published().certs.len() <= 2 + MAX_PREVIOUS);
                     return Some(plan.again);
                 }
                 Step::Publish { since } => {
@@ -114,19 +123,26 @@ impl World {
     }
 
     fn settle(&mut self) -> UnixSeconds {
+        let again = self.wait();
+        self.check_rest();
+        again
+    }
+
+    /// As [`settle`](Self::settle), where there may be nothing to show yet.
+    fn wait(&mut self) -> UnixSeconds {
         self.look(8).expect("it comes to rest")
     }
 
     /// Time passes, with a leader that looks whenever it has to.
     fn live(&mut self, span: Duration) {
         let end = self.now.after(span);
-        let mut again = self.settle();
+        let mut again = self.wait();
         while again <= end {
             self.now = again;
-            again = self.settle();
+            again = self.wait();
         }
         self.now = end;
-        self.settle();
+        self.wait();
     }
 
     fn check_rest(&self) {
@@ -135,7 +151,6 @@ impl World {
         let active = stored.active.as_ref().expect("an authority");
         assert!(is_shown(&stored, leaf, self.now) && published.has(&active.cert));
         assert!(leaf.cert.names() == &self.names || !is_signer(active, self.now));
-        assert!(published.certs.len() <= 2 + MAX_PREVIOUS);
         assert!(leaf.cert.not_after() <= active.cert.not_after());
     }
 
@@ -148,23 +163,24 @@ impl World {
         let accepts =
             |certs: &[Cert], leaf: &Leaf| certs.iter().any(|cert| leaf.is_accepted_by(cert, self.now));
         let (_, shown) = self.leaves.last().expect("a leaf");
+        let reach = if self.now <= self.hurried { HURRY } else { OVERLAP };
         for (place, (_, certs)) in self.bundles.iter().enumerate() {
-            if self.is_recent(self.bundles.get(place + 1).map(|(until, _)| *until)) {
+            if self.is_recent(self.bundles.get(place + 1).map(|(until, _)| *until), reach) {
                 assert!(accepts(certs, shown), "a bundle that was read before does not do at {}", self.now);
             }
         }
         let bundle = self.published().certs;
         for (place, (_, leaf)) in self.leaves.iter().enumerate() {
             let until = self.leaves.get(place + 1).map(|(until, _)| *until);
-            if self.is_recent(until) && leaf.cert.is_valid(self.now) {
+            if self.is_recent(until, OVERLAP) && leaf.cert.is_valid(self.now) {
                 assert!(accepts(&bundle, leaf), "a leaf that is still shown is not accepted at {}", self.now);
             }
         }
     }
 
-    /// Whether what was so until `until` was so within the last ten minutes.
-    fn is_recent(&self, until: Option<UnixSeconds>) -> bool {
-        until.is_none_or(|until| until.after(OVERLAP) > self.now)
+    /// Whether what was so until `until` was so within the last `reach`.
+    fn is_recent(&self, until: Option<UnixSeconds>, reach: Duration) -> bool {
+        until.is_none_or(|until| until.after(reach) > self.now)
     }
 
     fn count(&self, deed: Deed) -> usize {
@@ -230,7 +246,7 @@ fn a_bundle_that_was_emptied_is_filled_again_and_a_pending_authority_waits_anew(
     let next = world.stored().next.unwrap().cert;
     world.now = world.now.after(OVERLAP / 2);
     world.config_map.clear();
-    world.spoil();
+    world.take_trust();
     let again = world.settle();
     assert!(world.published().has(&next));
     assert_eq!(again, world.now.after(OVERLAP));
@@ -240,11 +256,11 @@ fn a_bundle_that_was_emptied_is_filled_again_and_a_pending_authority_waits_anew(
 }
 
 #[test]
-fn what_cannot_be_used_is_replaced_at_once_and_what_was_trusted_stays_so_for_a_while() {
+fn what_replicas_hold_stays_trusted_and_a_lost_authority_is_replaced_once_gateways_know_the_next() {
     let spoils: [fn(&mut World); 4] = [
         |world| world.secret.clear(),
         |world| world.secret.values_mut().for_each(|value| *value = bytes("garbage")),
-        |world| world.now = world.now.after(LEAF_LIFE + AUTHORITY_LIFE),
+        |world| world.secret.remove("ca.crt").map(|_| ()).expect("it was there"),
         |world| {
             // The authority of another and a leaf that it never signed.
             let other = Issuer::make(world.now).unwrap();
@@ -258,15 +274,56 @@ fn what_cannot_be_used_is_replaced_at_once_and_what_was_trusted_stays_so_for_a_w
         let before = world.leaves.last().unwrap().1.clone();
         world.now = world.now.after(DAY);
         spoil(&mut world);
-        world.spoil();
+        let again = world.wait();
+        assert_eq!(again, world.now.after(HURRY));
+        assert_eq!(world.count(Deed::ChangedAuthority), 1);
+        let holds =
+            |world: &World| world.published().certs.iter().any(|cert| before.is_accepted_by(cert, world.now));
+        assert!(holds(&world));
+        world.now = again;
         world.settle();
         assert_eq!(world.count(Deed::ChangedAuthority), 2);
-        let trusted = world.published().certs;
-        let is_valid = before.cert.is_valid(world.now);
-        assert_eq!(trusted.iter().any(|cert| before.is_accepted_by(cert, world.now)), is_valid);
+        assert!(holds(&world));
         world.live(OVERLAP);
         assert_eq!(world.published().certs.len(), 1);
     }
+}
+
+#[test]
+fn a_pending_authority_is_no_reason_to_trust_the_lost_one_no_more() {
+    let mut world = World::new();
+    world.settle();
+    let before = world.stored().active.unwrap().cert;
+    world.now = renewal(&before);
+    world.settle();
+    world.secret.remove("ca.crt");
+    world.wait();
+    assert!(world.published().has(&before));
+}
+
+#[test]
+fn whoever_empties_the_secret_again_and_again_does_not_crowd_out_what_replicas_hold() {
+    let mut world = World::new();
+    world.settle();
+    let before = world.stored().active.unwrap().cert;
+    world.now = world.now.after(DAY);
+    for _ in 0..3 * MAX_PREVIOUS {
+        world.secret.clear();
+        world.wait();
+        world.now = world.now.after(Duration::from_secs(30));
+        let published = world.published();
+        assert!(published.has(&before) && published.certs.len() <= MAX_PREVIOUS + 1);
+    }
+}
+
+#[test]
+fn where_everything_has_expired_nobody_waits() {
+    let mut world = World::new();
+    world.settle();
+    world.now = world.now.after(LEAF_LIFE + AUTHORITY_LIFE);
+    world.settle();
+    assert_eq!(world.count(Deed::ChangedAuthority), 2);
+    assert_eq!(world.published().certs.len(), 1);
 }
 
 #[test]
@@ -359,17 +416,16 @@ fn happen(world: &mut World, event: &Event) {
             let name = format!("{}.svc", world.deeds.len());
             world.names = names(&[&name]);
         }
-        Event::EmptySecret => {
-            world.secret.clear();
-            world.spoil();
-        }
+        Event::EmptySecret => world.secret.clear(),
         Event::SpoilKey(key) => {
             world.secret.insert((*key).into(), bytes("garbage"));
-            world.spoil();
+            if *key == "previous-ca.crt" {
+                world.take_trust();
+            }
         }
         Event::EmptyConfigMap => {
             world.config_map.clear();
-            world.spoil();
+            world.take_trust();
         }
         Event::ForgetSince => world.since = None,
         Event::AddStranger => {
@@ -393,6 +449,7 @@ proptest! {
         for event in &events {
             happen(&mut world, event);
         }
+        world.live(HURRY);
         world.settle();
         // And goes on as if nothing had been.
         world.live(DAY);
