@@ -16,6 +16,8 @@
 mod access;
 mod gateways;
 pub(crate) mod incoming;
+mod places;
+mod refused;
 pub mod session;
 mod stream;
 mod tls;
@@ -40,11 +42,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use access::{AUDIENCE, Access, NoServiceAccount, ServiceAccountName};
 pub use gateways::{Connected, GatewayStatus, Gateways, TooManyGateways};
+pub use refused::Refused;
 
 use crate::certificate::Configs;
 use crate::metrics::Metrics;
 use crate::report::Reports;
 use crate::snapshot::Snapshot;
+use refused::Teller;
+use tls::{LetIn, Peer};
 
 /// How often an idle connection is asked whether it lives, and how long it may take to say so. Twice this is
 /// what a vanished gateway stays listed.
@@ -52,6 +57,9 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// How long streams may take to end after the controller was told to stop.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// Streams at one time on one connection. A gateway has one on each of its two.
+const STREAMS_OF_CONNECTION: u32 = 8;
 
 /// What a gateway may ask for, on each of its two streams.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +74,8 @@ pub struct Limits {
     pub hello_timeout: Duration,
     /// How long it may take for each answer, and how long it may stay silent where it speaks by itself.
     pub answer_timeout: Duration,
+    /// How long a connection over TLS may have no stream that was let in.
+    pub idle_timeout: Duration,
 }
 
 /// The service. Cheap to clone.
@@ -76,7 +86,7 @@ pub struct Discovery {
     reports: Reports,
     access: Access,
     gateways: Gateways,
-    metrics: Arc<Metrics>,
+    teller: Teller,
     limits: Limits,
     streams: TaskTracker,
     shutdown: CancellationToken,
@@ -87,7 +97,8 @@ pub struct Discovery {
 impl Default for Limits {
     /// 1,000 gateways; 262,144 resources, above what a table of 100,000 agents needs; messages of 32 MiB, which
     /// hold as many names; 10 s
-    /// for the first message and 60 s for an answer.
+    /// for the first message and 60 s for an answer; 15 s for a connection without a stream, where a gateway opens its
+    /// one at once.
     fn default() -> Self {
         Self {
             gateways: 1_000,
@@ -95,6 +106,7 @@ impl Default for Limits {
             message_bytes: 32 << 20,
             hello_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -115,8 +127,8 @@ impl Discovery {
         shutdown: CancellationToken,
     ) -> Self {
         let gateways = Gateways::new(limits.gateways, Arc::clone(&metrics));
-        let streams = TaskTracker::new();
-        Self { snapshots, leader, reports, access, gateways, metrics, limits, streams, shutdown }
+        let (teller, streams) = (Teller::new(metrics), TaskTracker::new());
+        Self { snapshots, leader, reports, access, gateways, teller, limits, streams, shutdown }
     }
 
     /// The connected gateways.
@@ -135,8 +147,8 @@ impl Discovery {
         configs: Option<Configs>,
     ) -> Result<(), tonic::transport::Error> {
         let Some(configs) = configs else { return self.serve_all(incoming(listener)).await };
-        let bounds = tls::Bounds::for_gateways(self.limits.gateways);
-        let (accepting, connections) = tls::incoming(listener, configs, bounds);
+        let bounds = tls::Bounds::new(&self.limits);
+        let (accepting, connections) = tls::incoming(listener, configs, bounds, self.teller.clone());
         tokio::select! {
             result = self.serve_all(connections) => result,
             never = accepting => match never {},
@@ -157,6 +169,7 @@ impl Discovery {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
+            .max_concurrent_streams(Some(STREAMS_OF_CONNECTION))
             .add_service(service)
             .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
         let drained = async {
@@ -180,45 +193,54 @@ fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
+/// Whose request it is, and where from; the first is unset on a connection that is not watched.
+fn sender<T>(request: &Request<T>) -> (Option<Peer>, Option<SocketAddr>) {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let address = peer.as_ref().map(Peer::address).or_else(|| request.remote_addr());
+    (peer, address)
+}
+
 #[tonic::async_trait]
 impl RouteDiscovery for Discovery {
-    type DeltaRoutesStream = ReceiverStream<Result<DeltaRoutesResponse, Status>>;
+    type DeltaRoutesStream = LetIn<ReceiverStream<Result<DeltaRoutesResponse, Status>>>;
 
     async fn delta_routes(
         &self,
         request: Request<Streaming<DeltaRoutesRequest>>,
     ) -> Result<Response<Self::DeltaRoutesStream>, Status> {
-        self.access.check(request.metadata(), request.remote_addr()).await?;
+        let (peer, address) = sender(&request);
+        self.access.check(request.metadata(), address).await?;
         // Streams that have not said who they are count too.
         if self.streams.len() >= 2 * self.limits.gateways {
+            self.teller.refused(Refused::Streams, address);
             return Err(Status::resource_exhausted("too many streams"));
         }
-        let address: Option<SocketAddr> = request.remote_addr();
         // One response is outstanding at a time, and one status may follow it.
         let (responses, stream) = mpsc::channel(2);
         let task = stream::Stream {
             snapshots: self.snapshots.clone(),
             leader: self.leader.clone(),
             gateways: self.gateways.clone(),
-            metrics: Arc::clone(&self.metrics),
+            metrics: Arc::clone(&self.teller.metrics),
             limits: self.limits,
             shutdown: self.shutdown.clone(),
             address,
             responses,
         };
         self.streams.spawn(task.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(LetIn::new(ReceiverStream::new(stream), peer)))
     }
 
-    type ReportStream = ReceiverStream<Result<ReportResponse, Status>>;
+    type ReportStream = LetIn<ReceiverStream<Result<ReportResponse, Status>>>;
 
     async fn report(
         &self,
         request: Request<Streaming<ReportRequest>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let address = request.remote_addr();
+        let (peer, address) = sender(&request);
         self.access.check(request.metadata(), address).await?;
-        Ok(Response::new(ReceiverStream::new(self.reports.accept(request.into_inner(), address)?)))
+        let responses = self.reports.accept(request.into_inner(), address)?;
+        Ok(Response::new(LetIn::new(ReceiverStream::new(responses), peer)))
     }
 }
 

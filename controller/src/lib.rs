@@ -34,6 +34,7 @@ pub mod object;
 pub mod programmed;
 mod reconcile;
 pub mod report;
+mod seldom;
 pub mod snapshot;
 pub mod source;
 pub mod status;

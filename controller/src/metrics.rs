@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::certificate::{Server, UnixSeconds};
+use crate::discovery::Refused;
 use crate::object::Kind;
 use crate::snapshot::Snapshot;
 use crate::source::Purpose;
@@ -38,11 +39,18 @@ pub struct Metrics {
     reconcile_failing: Gauge,
     reconcile_failures: Counter,
     certificate_expiry: Family<ServerLabel, Gauge>,
+    discovery_connections: Gauge,
+    discovery_refusals: Family<ReasonLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Refused,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,8 +115,23 @@ impl Metrics {
             "When the certificate that a server shows expires, in seconds since 1970; no series while there is none",
             m.certificate_expiry.clone(),
         );
+        m.register_discovery(krypton);
         m.register_leader(krypton);
         metrics
+    }
+
+    /// What shows how near discovery is to its bounds.
+    fn register_discovery(&self, krypton: &mut Registry) {
+        krypton.register(
+            "discovery_connections",
+            "Connections of gateways over TLS, those in their handshake included",
+            self.discovery_connections.clone(),
+        );
+        krypton.register(
+            "discovery_refusals",
+            "Connections, streams and questions about tokens that discovery turned away, by reason",
+            self.discovery_refusals.clone(),
+        );
     }
 
     /// What only the leader counts.
@@ -200,6 +223,21 @@ impl Metrics {
         self.certificate_expiry.get_or_create(&ServerLabel { server }).set(expires);
     }
 
+    /// A connection to discovery over TLS begins.
+    pub fn discovery_connection_began(&self) {
+        self.discovery_connections.inc();
+    }
+
+    /// It ends.
+    pub fn discovery_connection_ended(&self) {
+        self.discovery_connections.dec();
+    }
+
+    /// Discovery turned somebody away.
+    pub fn count_discovery_refusal(&self, reason: Refused) {
+        self.discovery_refusals.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
     /// How many problems the folder of manifests has at present.
     pub fn set_manifest_problems(&self, count: usize) {
         self.manifest_problems.set(as_gauge(count));
@@ -207,6 +245,12 @@ impl Metrics {
 }
 
 impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+impl EncodeLabelValue for Refused {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         EncodeLabelValue::encode(&self.as_str(), encoder)
     }

@@ -9,6 +9,7 @@ use check::check;
 use clap::CommandFactory as _;
 use krypton_controller::args::Args;
 use krypton_controller::certificate::{Server, UnixSeconds};
+use krypton_controller::discovery::Refused;
 use krypton_controller::metrics::Metrics;
 use krypton_controller::object::Kind;
 use krypton_controller::source::Purpose;
@@ -32,6 +33,7 @@ fn the_metrics_are_those_of_the_program() {
     for purpose in [Purpose::Routes, Purpose::Workloads] {
         metrics.set_source_up(purpose, Kind::Agent, true);
     }
+    metrics.count_discovery_refusal(Refused::Connections);
     metrics.set_certificate_expiry(Server::Discovery, UnixSeconds(0));
     let mut exposition = String::new();
     text::encode(&mut exposition, &registry).unwrap();

@@ -3,6 +3,7 @@
 use krypton_discovery::VersionedRoute;
 use krypton_discovery::wire::route_discovery_client::RouteDiscoveryClient;
 use krypton_discovery::wire::{HeldResource, Node, RejectedResource};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
@@ -31,6 +32,10 @@ struct Gateway {
 
 impl Fixture {
     async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, None).await
+    }
+
+    async fn start_with(limits: Limits, configs: Option<Configs>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (snapshots, newest) = watch::channel(None);
@@ -42,7 +47,7 @@ impl Fixture {
             Discovery::new(newest, known, reports, Access::open(), metrics, limits, shutdown.clone());
         let gateways = discovery.gateways().clone();
         let mut tasks = JoinSet::new();
-        tasks.spawn(discovery.serve(listener, None));
+        tasks.spawn(discovery.serve(listener, configs));
         Self { address, snapshots, leader, gateways, shutdown, tasks }
     }
 
@@ -253,6 +258,21 @@ async fn who_says_nothing_is_dropped() {
     let silent = tokio_stream::pending::<DeltaRoutesRequest>();
     let mut stream = timeout(client.delta_routes(silent)).await.unwrap().into_inner();
     assert_eq!(timeout(stream.message()).await.unwrap_err().code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_stream_is_closed() {
+    let (certificate, config) = tls::tests::mk_config().await;
+    let (_config, configs) = watch::channel(Some(config));
+    let limits = Limits { idle_timeout: Duration::from_millis(50), ..Limits::default() };
+    let fixture = Fixture::start_with(limits, Some(configs)).await;
+    // One that speaks, and one that does not even begin to.
+    for said in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], b""] {
+        let tcp = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
+        let mut client = tls::tests::shake_hands_by(&certificate, tcp).await.unwrap();
+        client.write_all(said).await.unwrap();
+        timeout(client.read_to_end(&mut Vec::new())).await.ok();
+    }
 }
 
 #[tokio::test]

@@ -1,28 +1,30 @@
 //! Connections of gateways over TLS.
 //!
-//! Owns the handshakes: how many there are at one time, and how long each may take. Each begins with the newest
-//! certificate; without one, connections are closed. What is already connected goes on with what it began with.
+//! Owns the handshakes and the places: how many there are at one time, in all and of one address, and how long a
+//! connection may be of no use. Each handshake begins with the newest certificate; without one, connections are closed.
+//! What is already connected goes on with what it began with. Nobody waits to be accepted: who comes when there is no
+//! room is turned away at once, so that those for whom there is room are not behind it.
+
+mod connection;
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::Limits;
+use super::places::{Full, Place, Places};
+use super::refused::{Refused, Teller};
 use crate::certificate::Configs;
+pub(super) use connection::{Connection, LetIn, Peer};
 
 /// How long nothing is accepted after accepting failed: file descriptors may have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -33,18 +35,14 @@ const READY: usize = 16;
 /// Bounds of the listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Connections at one time, handshakes included; further ones wait to be accepted.
-    pub(super) connections: usize,
-    /// Handshakes at one time; further ones wait to be accepted.
-    pub(super) handshakes: usize,
+    /// Connections at one time, handshakes included: in all, and of one address.
+    pub(super) connections: (usize, usize),
+    /// Handshakes at one time: in all, and of one address.
+    pub(super) handshakes: (usize, usize),
     /// How long one may take.
     pub(super) handshake: Duration,
-}
-
-/// A gateway's connection.
-pub(super) struct Connection {
-    stream: TlsStream<TcpStream>,
-    _place: OwnedSemaphorePermit,
+    /// How long a connection may have no stream that was let in.
+    pub(super) idle: Duration,
 }
 
 /// What accepting remembers.
@@ -52,19 +50,39 @@ struct Listener {
     tcp: TcpListener,
     configs: Configs,
     bounds: Bounds,
-    places: Arc<Semaphore>,
-    /// Whether the log knows that there is no certificate.
-    told_none: bool,
-    /// Whether it knows that handshakes fail.
-    told_failed: Arc<AtomicBool>,
+    connections: Places,
+    handshakes: Places,
+    teller: Teller,
+}
+
+/// A place that the metrics know of.
+struct Counted {
+    teller: Teller,
+    _place: Place,
+}
+
+/// One connection before its handshake.
+struct Begun {
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: Counted,
+    _handshake: Place,
 }
 
 // === impl Bounds ===
 
 impl Bounds {
-    /// 128 handshakes of 10 s, and four connections for each of the `gateways`, which need two.
-    pub(super) fn for_gateways(gateways: usize) -> Self {
-        Self { connections: 4 * gateways + 128, handshakes: 128, handshake: Duration::from_secs(10) }
+    /// Four connections for each gateway, which needs two, and 128 more; 64 of one address, behind which there may be
+    /// some gateways where addresses are translated. As many handshakes as there may be gateways, which all come at
+    /// once after a restart, and 128 more; 8 of one address, of 5 s: one takes some milliseconds.
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            connections: (4 * limits.gateways + 128, 64),
+            handshakes: (limits.gateways + 128, 8),
+            handshake: Duration::from_secs(5),
+            idle: limits.idle_timeout,
+        }
     }
 }
 
@@ -73,36 +91,37 @@ pub(super) fn incoming(
     tcp: TcpListener,
     configs: Configs,
     bounds: Bounds,
+    teller: Teller,
 ) -> (impl Future<Output = Infallible>, ReceiverStream<io::Result<Connection>>) {
-    let (ready, connections) = mpsc::channel(READY);
-    let places = Arc::new(Semaphore::new(bounds.connections));
-    let listener = Listener { tcp, configs, bounds, places, told_none: false, told_failed: Arc::default() };
-    (listener.run(ready), ReceiverStream::new(connections))
+    let (ready, served) = mpsc::channel(READY);
+    let [connections, handshakes] =
+        [bounds.connections, bounds.handshakes].map(|(all, of_address)| Places::new(all, of_address));
+    let listener = Listener { tcp, configs, bounds, connections, handshakes, teller };
+    (listener.run(ready), ReceiverStream::new(served))
 }
 
 // === impl Listener ===
 
 impl Listener {
-    async fn run(mut self, ready: mpsc::Sender<io::Result<Connection>>) -> Infallible {
+    async fn run(self, ready: mpsc::Sender<io::Result<Connection>>) -> Infallible {
         let mut handshakes = JoinSet::new();
         loop {
-            let has_room = handshakes.len() < self.bounds.handshakes;
             tokio::select! {
                 () = ready.closed() => break,
                 Some(ended) = handshakes.join_next() => if let Err(error) = ended {
                     log::error!(error:%; "A handshake with a gateway panicked");
                 },
-                (stream, address, place) = self.accept(), if has_room => {
-                    if let Some(acceptor) = self.acceptor() {
-                        let told = Arc::clone(&self.told_failed);
-                        let (ready, limit) = (ready.clone(), self.bounds.handshake);
+                (stream, address) = self.accept() => match self.begin(stream, address) {
+                    Ok(begun) => {
+                        let (ready, bounds) = (ready.clone(), self.bounds);
                         handshakes.spawn(async move {
-                            if let Some(stream) = shake_hands(acceptor, stream, address, limit, &told).await {
+                            if let Some(connection) = begun.finish(bounds).await {
                                 // Fails when nobody is served any more.
-                                ready.send(Ok(Connection { stream, _place: place })).await.ok();
+                                ready.send(Ok(connection)).await.ok();
                             }
                         });
                     }
+                    Err(refused) => self.teller.refused(refused, address),
                 }
             }
         }
@@ -110,27 +129,65 @@ impl Listener {
         std::future::pending().await
     }
 
-    /// The next connection, once there is room for it.
-    async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.tcp.accept().await {
-                Ok((stream, address)) => return (stream, address, place),
+                Ok(accepted) => return accepted,
                 Err(error) => {
                     log::debug!(error:%; "A gateway's connection was not accepted");
+                    self.teller.refused(Refused::Accept, None);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    fn acceptor(&mut self) -> Option<TlsAcceptor> {
-        let config = self.configs.borrow().clone();
-        if config.is_none() && !self.told_none {
-            log::warn!("Gateways are turned away until there is a certificate for discovery");
-        }
-        self.told_none = config.is_none();
-        config.map(TlsAcceptor::from)
+    fn begin(&self, stream: TcpStream, address: SocketAddr) -> Result<Begun, Refused> {
+        let Some(config) = self.configs.borrow().clone() else {
+            if self.teller.is_due(Refused::NoCertificate) {
+                log::warn!("Gateways are turned away until there is a certificate for discovery");
+            }
+            return Err(Refused::NoCertificate);
+        };
+        let connection = self.connections.take(address.ip()).map_err(|full| match full {
+            Full::All => Refused::Connections,
+            Full::Address => Refused::ConnectionsOfAddress,
+        })?;
+        let handshake = self.handshakes.take(address.ip()).map_err(|full| match full {
+            Full::All => Refused::Handshakes,
+            Full::Address => Refused::HandshakesOfAddress,
+        })?;
+        let connection = Counted::new(self.teller.clone(), connection);
+        Ok(Begun { acceptor: TlsAcceptor::from(config), stream, address, connection, _handshake: handshake })
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn new(teller: Teller, place: Place) -> Self {
+        teller.metrics.discovery_connection_began();
+        Self { teller, _place: place }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.teller.metrics.discovery_connection_ended();
+    }
+}
+
+// === impl Begun ===
+
+impl Begun {
+    async fn finish(self, bounds: Bounds) -> Option<Connection> {
+        let (teller, address) = (self.connection.teller.clone(), self.address);
+        let shaken = shake_hands(self.acceptor, self.stream, address, bounds.handshake, &teller).await;
+        let Some(stream) = shaken else {
+            teller.refused(Refused::Handshake, address);
+            return None;
+        };
+        Some(Connection::new(stream, address, bounds.idle, teller, self.connection))
     }
 }
 
@@ -139,77 +196,25 @@ async fn shake_hands(
     stream: TcpStream,
     address: SocketAddr,
     limit: Duration,
-    told: &AtomicBool,
+    teller: &Teller,
 ) -> Option<TlsStream<TcpStream>> {
     // What is small is sent at once: else it waits some 40 ms for the gateway to confirm what came before.
     stream.set_nodelay(true).ok();
     match timeout(limit, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            told.store(false, Ordering::Relaxed);
-            Some(stream)
-        }
+        Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => {
             // Whoever only looks whether the port is open is no failure.
             let closed =
                 matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
-            if !closed && !told.swap(true, Ordering::Relaxed) {
+            if !closed && teller.is_due(Refused::Handshake) {
                 log::warn!(address:%, error:%;
                     "TLS handshake with a gateway failed; does its --discovery-ca-file fit the certificate?");
             }
-            None
         }
-        Err(_elapsed) => {
-            log::debug!(address:%; "A handshake took too long");
-            None
-        }
+        Err(_elapsed) => log::debug!(address:%; "A handshake took too long"),
     }
-}
-
-// === impl Connection ===
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.get_ref().0.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    None
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
