@@ -1,6 +1,7 @@
 //! The command line, parsed once into valid values.
 
-use std::net::IpAddr;
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::url::Url;
+pub use values::{Header, Resolve};
+use values::{HeaderParser, shell, silence};
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 all is well; 1 something was found, or the command failed; 2 it was called wrongly; 130 interrupted.";
@@ -29,10 +32,12 @@ Examples:
   kubectl krypton doctor --url https://agents.example.com
   kubectl krypton doctor --url https://agents.example.com --silence 330s   as silent as the slowest agent
   kubectl krypton doctor --url http://10.0.0.7 --no-cluster --class ingress-nginx --quick
+  kubectl krypton doctor --url https://agents.example.com -H \"authorization: Bearer $TOKEN\"
   kubectl krypton doctor --url https://agents.example.com --resolve agents.example.com:443:10.0.0.7 -o json
 
-Through --url go: a stream of events (does it arrive as it is sent?), a long silence and, beside it, a stream of the
-same length (is one of them cut?), and an upload (is it refused?). The gateway answers them itself; no agent is called.";
+Through --url go: a stream of events and one of JSON lines (do they arrive as they are sent?), a long silence and,
+beside it, a stream of the same length (is one of them cut?), and an upload (is it refused?). The gateway answers them
+itself; no agent is called.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:
@@ -183,8 +188,8 @@ pub struct CallArgs {
     pub data: Option<String>,
 
     /// A header, NAME: VALUE; may be given several times
-    #[arg(long = "header", short = 'H', value_name = "HEADER", value_parser = header)]
-    pub headers: Vec<(::http::HeaderName, ::http::HeaderValue)>,
+    #[arg(long = "header", short = 'H', value_name = "HEADER", value_parser = HeaderParser)]
+    pub headers: Vec<Header>,
 
     /// Method [default: GET, or POST with -d]
     #[arg(long = "request", short = 'X', value_name = "METHOD")]
@@ -215,17 +220,6 @@ pub struct ConnectArgs {
     pub resolve: Vec<Resolve>,
 }
 
-/// An answer given instead of DNS's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolve {
-    /// Host as the URL has it, in small letters.
-    pub host: String,
-    /// Port as the URL has it.
-    pub port: u16,
-    /// Where to connect.
-    pub address: IpAddr,
-}
-
 /// What stands in front of the gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Class {
@@ -249,6 +243,10 @@ pub struct DoctorArgs {
     /// Public URL that leads to the gateways: see what is done to streams, silence and uploads on the way
     #[arg(long, env = "KRYPTON_URL", value_name = "URL")]
     pub url: Option<Url>,
+
+    /// A header for every request to --url, NAME: VALUE; may be given several times. Its value is never shown
+    #[arg(long = "header", short = 'H', requires = "url", value_name = "HEADER", value_parser = HeaderParser)]
+    pub headers: Vec<Header>,
 
     /// Look at --url only
     #[arg(long, requires = "url")]
@@ -328,56 +326,6 @@ impl MigrateArgs {
     /// Whether `part` is asked for.
     pub fn wants(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
-    }
-}
-
-// === impl Resolve ===
-
-impl std::str::FromStr for Resolve {
-    type Err = String;
-
-    /// `HOST:PORT:ADDR` as curl takes it; an IPv6 address may stand in brackets.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not HOST:PORT:ADDR, e.g. agents.example.com:443:10.0.0.7");
-        let mut parts = text.splitn(3, ':');
-        let (Some(host), Some(port), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(wrong());
-        };
-        let address = address.trim_start_matches('[').trim_end_matches(']');
-        match (port.parse(), address.parse()) {
-            (Ok(port), Ok(address)) if !host.is_empty() => {
-                Ok(Self { host: host.to_ascii_lowercase(), port, address })
-            }
-            _ => Err(wrong()),
-        }
-    }
-}
-
-fn header(text: &str) -> Result<(::http::HeaderName, ::http::HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("not NAME: VALUE")?;
-    let name = name.trim().parse().map_err(|_| format!("{name:?} is no header's name"))?;
-    let value = value.trim().parse().map_err(|_| format!("the value of {name} has a control character"))?;
-    Ok((name, value))
-}
-
-/// What the gateway's probe takes: 1 ms to 15 min.
-fn silence(text: &str) -> Result<Duration, String> {
-    let duration =
-        humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 65s, 5m 30s"))?;
-    if duration.is_zero() || duration > Duration::from_mins(15) {
-        return Err(
-            "must be above 0 and at most 15m, which is as long as the gateway's probe goes".to_owned()
-        );
-    }
-    Ok(duration)
-}
-
-fn shell(text: &str) -> Result<Shell, String> {
-    match text {
-        "bash" => Ok(Shell::Bash),
-        "zsh" => Ok(Shell::Zsh),
-        "fish" => Ok(Shell::Fish),
-        _ => Err("must be bash, zsh or fish".to_owned()),
     }
 }
 

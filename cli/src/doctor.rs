@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> Result<bool> {
         }
     }
     if let Some(url) = &args.url {
-        let way = Way::new(url.clone(), &args.connect)?;
+        let way = Way::new(url.clone(), &args.connect)?.with_headers(&args.headers);
         let looked = probe::look(&way, args).await;
         let classes = narrowed(args.class, &classes, &looked.classes);
         findings.extend(looked.verdicts.iter().map(|verdict| finding(verdict, &url.to_string(), &classes)));

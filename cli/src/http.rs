@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::http::{HeaderMap, Request, StatusCode, header};
+use ::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, LengthLimitError, Limited, StreamBody};
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 pub(crate) use tls::Trust;
 
-use crate::args::ConnectArgs;
+use crate::args::{ConnectArgs, Header};
 use crate::url::Url;
 
 /// How long DNS, TCP and TLS may take together.
@@ -79,6 +79,8 @@ pub(crate) struct Way {
     url: Url,
     trust: Trust,
     addresses: Vec<SocketAddr>,
+    /// Go with every request: what is in front may want credentials.
+    headers: HeaderMap,
 }
 
 // === impl Way ===
@@ -89,7 +91,14 @@ impl Way {
         let trust = if url.https() { Trust::read(args)? } else { Trust::None };
         let given = args.resolve.iter().filter(|given| given.host == url.host() && given.port == url.port());
         let addresses = given.map(|given| SocketAddr::new(given.address, given.port)).collect();
-        Ok(Self { url, trust, addresses })
+        Ok(Self { url, trust, addresses, headers: HeaderMap::new() })
+    }
+
+    /// The same, with these headers on every request.
+    #[must_use]
+    pub(crate) fn with_headers(mut self, headers: &[Header]) -> Self {
+        self.headers.extend(headers.iter().cloned());
+        self
     }
 
     /// Where it leads.
@@ -102,6 +111,7 @@ impl Way {
         let target = self.url.join(request.uri().path_and_query().map_or("/", |target| target.as_str()));
         *request.uri_mut() =
             target.parse().map_err(|_| HttpError::Trust(format!("{target:?} is no path")))?;
+        request.headers_mut().extend(self.headers.clone());
         let connect = async {
             let stream = self.connect().await?;
             self.trust.wrap(self.url.host(), stream).await
@@ -186,7 +196,7 @@ pub(crate) async fn exchange(
     request
         .headers_mut()
         .entry(header::USER_AGENT)
-        .or_insert(header::HeaderValue::from_static(concat!("kubectl-krypton/", env!("CARGO_PKG_VERSION"))));
+        .or_insert(HeaderValue::from_static(concat!("kubectl-krypton/", env!("CARGO_PKG_VERSION"))));
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(HttpError::Exchange)?;
     let mut driver = JoinSet::new();

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use clap::CommandFactory as _;
 
 use super::*;
@@ -27,6 +29,18 @@ fn a_header_is_a_name_and_a_value() {
     assert_eq!(call.headers[0].0, "x-one");
     assert_eq!(call.headers[0].1, "1");
     assert_eq!(call.method, Some(::http::Method::PUT));
+}
+
+#[test]
+fn what_a_header_says_is_never_shown() {
+    let doctor = ["doctor", "--url", "https://a", "-H"];
+    let cli = parse(&[&doctor[..], &["authorization: Bearer hush"]].concat()).unwrap();
+    assert!(!format!("{cli:?}").contains("hush"));
+    for wrong in ["authorization Bearer hush", "authori zation: hush", "authorization: hush\u{1}"] {
+        let error = parse(&[&doctor[..], &[wrong]].concat()).unwrap_err();
+        assert!(error.contains("--header ") && !error.contains("hush"), "{error}");
+    }
+    assert!(parse(&["doctor", "-H", "a: b"]).unwrap_err().contains("--url"));
 }
 
 #[test]

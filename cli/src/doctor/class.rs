@@ -86,13 +86,39 @@ fn setting(verdict: &Verdict, class: Class) -> Option<&'static str> {
     }
 }
 
+/// What decides too, and belongs to the owner of the ingress: no Ingress and no route can set it, nor tell it.
+pub(crate) fn of_its_owner(class: Class) -> Option<&'static str> {
+    match class {
+        Class::Nginx => Some(
+            "stores a whole upload before an agent sees it, unless its ConfigMap says location-snippets: \
+             \"proxy_request_buffering off;\"",
+        ),
+        Class::Traefik => Some(
+            "cuts what takes longer than 60 s to be sent (uploads, streams in both directions), unless its entry point \
+             says transport.respondingTimeouts.readTimeout=0; silence of an answer it never cuts",
+        ),
+        Class::Contour => Some(
+            "cuts silence after 5 minutes whatever an Ingress or a route says, unless its configuration says \
+             timeouts.stream-idle-timeout: 330s",
+        ),
+        Class::EnvoyGateway => Some(
+            "cuts silence after 5 minutes, unless a BackendTrafficPolicy of the HTTPRoute (the chart renders one) says \
+             timeout.http.streamIdleTimeout: 330s",
+        ),
+        Class::IngressNginx | Class::Haproxy => None,
+    }
+}
+
 fn against_buffering(class: Class) -> &'static str {
     match class {
         Class::IngressNginx => {
-            "annotate the Ingress with nginx.ingress.kubernetes.io/proxy-buffering: \"off\", and take X-Accel-Buffering \
-             out of proxy_ignore_headers if a snippet has it"
+            "annotate the Ingress with nginx.ingress.kubernetes.io/proxy-buffering: \"off\" (the ConfigMap or a snippet \
+             turned it on), and take X-Accel-Buffering out of proxy_ignore_headers if a snippet has it"
         }
-        Class::Nginx => "annotate the Ingress with nginx.org/proxy-buffering: \"False\"",
+        Class::Nginx => {
+            "annotate the Ingress with nginx.org/proxy-buffering: \"False\", and take X-Accel-Buffering out of \
+             proxy_ignore_headers if a snippet has it"
+        }
         Class::Haproxy => {
             "HAProxy holds no answer back by itself: look for compression in haproxy.org/backend-config-snippet, and at \
              what stands in front of it"
@@ -114,26 +140,26 @@ fn against_buffering(class: Class) -> &'static str {
 fn against_cuts_of_silence(class: Class) -> &'static str {
     match class {
         Class::IngressNginx => {
-            "annotate the Ingress with nginx.ingress.kubernetes.io/proxy-read-timeout: \"330\" and \
-             nginx.ingress.kubernetes.io/proxy-send-timeout: \"330\""
+            "annotate the Ingress with nginx.ingress.kubernetes.io/proxy-read-timeout: \"330\""
         }
-        Class::Nginx => {
-            "annotate the Ingress with nginx.org/proxy-read-timeout: \"330s\" and nginx.org/proxy-send-timeout: \"330s\""
-        }
+        Class::Nginx => "annotate the Ingress with nginx.org/proxy-read-timeout: \"330s\"",
+        // timeout client does not cut a client that only reads.
         Class::Haproxy => {
-            "annotate the Ingress with haproxy.org/timeout-server: \"330s\", and set timeout-client: \"330s\" in the \
-             controller's ConfigMap"
+            "annotate the Ingress with haproxy.org/timeout-server: \"330s\" (the community's controller: \
+             haproxy-ingress.github.io/timeout-server)"
         }
         Class::Traefik => {
-            "start Traefik with --entryPoints.NAME.transport.respondingTimeouts.readTimeout=0 and writeTimeout=0 there"
+            "Traefik cuts no silence of an answer by itself: look for forwardingTimeouts.responseHeaderTimeout of a \
+             ServersTransport, and at what stands in front of it"
         }
         Class::Contour => {
-            "annotate the Ingress with projectcontour.io/response-timeout: infinity, or set timeoutPolicy of the \
-             HTTPProxy to response: infinity, idle: 330s; and timeouts.stream-idle-timeout: 330s in Contour's configuration"
+            "set timeouts.stream-idle-timeout: 330s in Contour's configuration; neither \
+             projectcontour.io/response-timeout nor timeouts.request of an HTTPRoute lifts it (timeoutPolicy.idle of an \
+             HTTPProxy does)"
         }
         Class::EnvoyGateway => {
-            "set timeouts.request: 0s in the rule of the HTTPRoute, and timeout.http.streamIdleTimeout: 330s in a \
-             ClientTrafficPolicy of the Gateway"
+            "set timeout.http.streamIdleTimeout: 330s in a BackendTrafficPolicy of the HTTPRoute; releases that do not \
+             know it there have it in a ClientTrafficPolicy of the Gateway"
         }
     }
 }
@@ -144,18 +170,18 @@ fn against_cuts_of_calls(class: Class) -> &'static str {
             "nginx cuts silence, not calls: look at reloads (worker-shutdown-timeout), and at the load balancer in front"
         }
         Class::Haproxy => {
-            "look for timeout http-request and timeout tunnel in snippets, and at the load balancer in front"
+            "HAProxy cuts silence, not calls: look at reloads (hard-stop-after), and at the load balancer in front"
         }
         Class::Traefik => {
-            "start Traefik with --entryPoints.NAME.transport.respondingTimeouts.readTimeout=0 and writeTimeout=0 there"
+            "start Traefik with --entryPoints.NAME.transport.respondingTimeouts.writeTimeout=0, which is the default"
         }
         Class::Contour => {
             "annotate the Ingress with projectcontour.io/response-timeout: infinity, set timeouts.request: 0s in the rule \
              of the HTTPRoute, or timeoutPolicy.response: infinity in the HTTPProxy"
         }
         Class::EnvoyGateway => {
-            "set timeouts.request: 0s in the rule of the HTTPRoute, and take timeout.http.requestTimeout out of the \
-             BackendTrafficPolicy"
+            "set timeouts.request: 0s in the rule of the HTTPRoute, and timeout.http.requestTimeout: 0s in a \
+             BackendTrafficPolicy of it"
         }
     }
 }
@@ -180,6 +206,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::doctor::verdict::Held;
 
     fn cut() -> Verdict {
         Verdict::Cut { after: Duration::from_mins(1), limit: Limit::Silence }
@@ -194,7 +221,8 @@ mod tests {
 
     #[test]
     fn all_are_listed_where_none_is_known() {
-        for verdict in [cut(), Verdict::Buffered { held: Duration::ZERO }, Verdict::BodyLimit { bytes: 1 }] {
+        let buffered = Verdict::Buffered { held: Duration::ZERO, what: Held::Both };
+        for verdict in [cut(), buffered, Verdict::BodyLimit { bytes: 1 }] {
             assert_eq!(settings(&verdict, &BTreeSet::new()).len(), Class::value_variants().len());
         }
         assert_eq!(settings(&Verdict::Streaming, &BTreeSet::new()), Vec::<String>::new());

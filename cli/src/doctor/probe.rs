@@ -2,15 +2,17 @@
 //!
 //! Never judges: that is [`super::verdict`]'s. Calls no agent.
 //!
-//! 1. A stream of events: does the call reach a gateway, and do events arrive as they are sent?
+//! 1. A stream of events and, beside it, one of JSON lines: do the calls reach a gateway, and does what is sent arrive
+//!    as it is sent?
 //! 2. A silent call and, beside it, a busy one of the same length: is one of them cut?
 //! 3. An upload and, if it is refused, smaller ones: how large may it be?
+
+mod format;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode, header};
-use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::class;
@@ -19,7 +21,7 @@ use super::verdict::{self, End, Event, Seen, Upload, Verdict};
 use crate::args::{Class, DoctorArgs};
 use crate::http::{Answer, HttpError, Way, empty, zeros};
 use crate::progress;
-use crate::sse::Events;
+use format::Format;
 
 /// The first stream: long enough that a buffer shows, short enough to wait for.
 const EVENTS: u32 = 10;
@@ -49,32 +51,27 @@ pub(crate) struct Looked {
     pub(crate) classes: BTreeSet<Class>,
 }
 
-/// What an event says.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Said {
-    #[serde(default)]
-    sent_unix_ms: u64,
-    after_silence_ms: Option<u64>,
-}
-
 /// Looks at the way to the gateways.
 pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
     let mut looked = Looked { verdicts: Vec::new(), classes: BTreeSet::new() };
     let length = INTERVAL * (EVENTS - 1);
     let target = format!("stream?events={EVENTS}&interval={}", INTERVAL.as_millis());
-    let first = watch(way, &target, EVENTS, length + LATE);
-    let first = match progress::during("watching a stream of events", Some(length), first).await {
-        Ok((seen, classes)) => {
-            looked.classes = classes;
-            verdict::pace(&seen, INTERVAL)
+    let both = async {
+        tokio::join!(
+            watch(way, Format::Sse, &target, EVENTS, length + LATE),
+            watch(way, Format::Ndjson, &target, EVENTS, length + LATE),
+        )
+    };
+    match progress::during("watching two streams", Some(length), both).await {
+        (Ok((events, classes)), Ok((lines, more))) => {
+            looked.classes = &classes | &more;
+            looked.verdicts.push(verdict::pace(&events, &lines, INTERVAL));
         }
-        Err(refused) => {
+        (Err(refused), _) | (_, Err(refused)) => {
             looked.verdicts.push(refused);
             return looked;
         }
-    };
-    looked.verdicts.push(first);
+    }
     if !args.quick {
         let work = cuts(way, args.silence);
         looked.verdicts.push(progress::during("waiting for a silent answer", Some(args.silence), work).await);
@@ -98,8 +95,10 @@ async fn cuts(way: &Way, silence: Duration) -> Verdict {
         format!("stream?events={events}&interval={}", interval.as_millis()),
     );
     let limit = silence + LATE;
-    let (silent, busy) =
-        tokio::join!(watch(way, &silent_target, u32::MAX, limit), watch(way, &busy_target, events, limit));
+    // Of these, events: they are what the fewest hold back.
+    let silent = watch(way, Format::Sse, &silent_target, u32::MAX, limit);
+    let busy = watch(way, Format::Sse, &busy_target, events, limit);
+    let (silent, busy) = tokio::join!(silent, busy);
     match silent {
         Ok((silent, _)) => verdict::cut(&silent, busy.ok().map(|(seen, _)| seen).as_ref(), silence),
         Err(refused) => refused,
@@ -110,14 +109,15 @@ async fn cuts(way: &Way, silence: Duration) -> Verdict {
 /// silence.
 async fn watch(
     way: &Way,
+    format: Format,
     target: &str,
     expected: u32,
     limit: Duration,
 ) -> Result<(Seen, BTreeSet<Class>), Verdict> {
     let begin = Instant::now();
     let deadline = begin + limit;
-    let request = Request::get(format!("/v1/agents/_probe/{target}"))
-        .header(header::ACCEPT, "text/event-stream")
+    let request = Request::get(format!("/v1/agents/_probe/{target}&format={}", format.name()))
+        .header(header::ACCEPT, format.content_type())
         .body(empty())
         .expect("numbers in a path make a path");
     let mut seen = Seen { events: Vec::new(), end: End::Cut, ended: Duration::ZERO };
@@ -136,21 +136,26 @@ async fn watch(
     if answer.status == StatusCode::GATEWAY_TIMEOUT && !refusal::is_of_gateway(&answer) {
         return Ok((seen, classes));
     }
-    if answer.status != StatusCode::OK || !answer.is_event_stream() {
+    if answer.status != StatusCode::OK || !answer.header("content-type").starts_with(format.content_type()) {
         return Err(refusal::of_answer(answer, way.url()).await);
     }
-    seen.end =
-        timeout_at(deadline, read(&mut answer, begin, expected, &mut seen.events)).await.unwrap_or(End::Cut);
+    let messages = read(&mut answer, format, begin, expected, &mut seen.events);
+    seen.end = timeout_at(deadline, messages).await.unwrap_or(End::Cut);
     seen.ended = begin.elapsed();
     Ok((seen, classes))
 }
 
-async fn read(answer: &mut Answer, begin: Instant, expected: u32, events: &mut Vec<Event>) -> End {
-    let mut parser = Events::default();
+async fn read(
+    answer: &mut Answer,
+    format: Format,
+    begin: Instant,
+    expected: u32,
+    events: &mut Vec<Event>,
+) -> End {
+    let mut messages = format.messages();
     while let Ok(Some(bytes)) = answer.next().await {
         let arrived = begin.elapsed();
-        for data in parser.push(&bytes) {
-            let said: Said = serde_json::from_str(&data).unwrap_or_default();
+        for said in messages.push(&bytes) {
             events.push(Event { sent: Duration::from_millis(said.sent_unix_ms), arrived });
             if said.after_silence_ms.is_some() || events.len() >= expected as usize {
                 return End::Whole;

@@ -75,8 +75,8 @@ fn judge(status: StatusCode, location: &str, kind: &str, body: &str, url: &Url) 
              clients do not follow one with a POST"
         ),
         401 | 403 => format!(
-            "{code}: what is in front asks for credentials or refuses them; let GET and POST \
-             /v1/agents/_probe/ through, or ask from where it does"
+            "{code}: what is in front asks for credentials or refuses them; give some by \
+             -H 'authorization: …', or let GET and POST /v1/agents/_probe/ through"
         ),
         404 => format!(
             "404, and not by a gateway: nothing routes /v1/agents of {url} to the Service krypton-gateway, port 8080; \

@@ -56,6 +56,17 @@ pub(crate) enum Upload {
     Refused,
 }
 
+/// What is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Event streams alone.
+    Events,
+    /// Other streams alone, of lines of JSON; the gateway asks nobody to pass these on.
+    Lines,
+    /// Whatever is streamed.
+    Both,
+}
+
 /// What is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
@@ -68,10 +79,10 @@ pub(crate) enum Limit {
 /// What a front does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Events arrive as they are sent.
+    /// What is sent arrives as it is sent.
     Streaming,
-    /// Events are held back, the longest for so long.
-    Buffered { held: Duration },
+    /// Parts of an answer are held back, the longest for so long.
+    Buffered { held: Duration, what: Held },
     /// A call ends after so long.
     Cut { after: Duration, limit: Limit },
     /// A call may be so long, as far as was looked.
@@ -94,9 +105,16 @@ impl Verdict {
     /// A sentence for a person.
     pub(crate) fn sentence(&self) -> String {
         match self {
-            Self::Streaming => "events arrive as they are sent".to_owned(),
-            Self::Buffered { held } => format!(
-                "events are held back, for up to {:.1} s: an agent's answer is seen late or only when it is whole",
+            Self::Streaming => {
+                "streams of events (SSE) and of JSON lines (NDJSON) arrive as they are sent".to_owned()
+            }
+            Self::Buffered { held, what } => format!(
+                "{} held back, for up to {:.1} s: an agent's answer is seen late or only when it is whole",
+                match what {
+                    Held::Events => "event streams (SSE) are, other streams are not",
+                    Held::Lines => "streams of JSON lines (NDJSON) are, event streams (SSE) are not",
+                    Held::Both => "all streams, of events (SSE) and of JSON lines (NDJSON), are",
+                },
                 held.as_secs_f64()
             ),
             Self::Cut { after, limit: Limit::Silence } => format!(
@@ -138,26 +156,34 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Whether events arrived as they were sent, one each `interval`.
-pub(crate) fn pace(seen: &Seen, interval: Duration) -> Verdict {
+/// Whether what was sent once each `interval` arrived so, in both formats: a stream of events and one of lines.
+///
+/// They differ where a front heeds `X-Accel-Buffering: no`, which the gateway puts on events alone.
+pub(crate) fn pace(events: &Seen, lines: &Seen, interval: Duration) -> Verdict {
+    let (held_events, held_lines) = (held_back(events, interval), held_back(lines, interval));
+    match (held_events, held_lines) {
+        (Some(events), Some(lines)) => Verdict::Buffered { held: events.max(lines), what: Held::Both },
+        (Some(held), None) => Verdict::Buffered { held, what: Held::Events },
+        (None, Some(held)) => Verdict::Buffered { held, what: Held::Lines },
+        (None, None) => [events, lines]
+            .into_iter()
+            .find(|seen| seen.end == End::Cut)
+            .map_or(Verdict::Streaming, |cut| Verdict::Cut { after: cut.ended, limit: Limit::Total }),
+    }
+}
+
+/// For how long the part that waited longest was held back; `None` where none was.
+fn held_back(seen: &Seen, interval: Duration) -> Option<Duration> {
     // How long each was under way, but for what is the same for all: the difference of the clocks.
     let under_way = |event: &Event| signed_millis(event.arrived) - signed_millis(event.sent);
     let quickest = seen.events.iter().map(under_way).min();
     let slowest = seen.events.iter().map(under_way).max();
-    match (quickest.zip(slowest), seen.end) {
-        (Some((quickest, slowest)), _) => {
-            let held = Duration::from_millis((slowest - quickest).unsigned_abs());
-            if held > JITTER.max(2 * interval) {
-                Verdict::Buffered { held }
-            } else if seen.end == End::Whole {
-                Verdict::Streaming
-            } else {
-                Verdict::Cut { after: seen.ended, limit: Limit::Total }
-            }
-        }
+    let Some((quickest, slowest)) = quickest.zip(slowest) else {
         // Not one before the end: whoever cut it had held all of them.
-        (None, _) => Verdict::Buffered { held: seen.ended },
-    }
+        return Some(seen.ended);
+    };
+    let held = Duration::from_millis((slowest - quickest).unsigned_abs());
+    (held > JITTER.max(2 * interval)).then_some(held)
 }
 
 /// Whether a call is cut, from a stream that was silent for `looked` and, where there was one, a busy one of the same
@@ -169,7 +195,10 @@ pub(crate) fn cut(silent: &Seen, busy: Option<&Seen>, looked: Duration) -> Verdi
         (_, Some(busy)) => Verdict::Cut { after: busy.ended, limit: Limit::Total },
         (End::Cut, None) => {
             let last_byte = silent.events.last().map_or(Duration::ZERO, |event| event.arrived);
-            Verdict::Cut { after: silent.ended.saturating_sub(last_byte), limit: Limit::Silence }
+            let after = silent.ended.saturating_sub(last_byte);
+            // What comes with the cut was held back until then: it had been sent when the call began.
+            let after = if after <= JITTER { silent.ended } else { after };
+            Verdict::Cut { after, limit: Limit::Silence }
         }
         (End::Whole, None) => Verdict::NotCut { looked },
     }

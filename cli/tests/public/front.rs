@@ -13,15 +13,22 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// What it does to a call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Manners {
     /// Gives an answer out when it is whole.
     pub(crate) buffers: bool,
+    /// The same, but for events: as who heeds the gateway's `X-Accel-Buffering: no`.
+    pub(crate) buffers_lines: bool,
+    /// Refuses who does not say this in `authorization`.
+    pub(crate) wants: Option<&'static str>,
     /// Ends a call after so much silence.
     pub(crate) cuts_silence: Option<Duration>,
     /// Ends a call after so much time.
@@ -52,6 +59,14 @@ type Script = Vec<(Duration, String)>;
 
 impl Front {
     pub(crate) async fn start(manners: Manners) -> Self {
+        Self::start_with(manners, None).await
+    }
+
+    pub(crate) async fn start_tls(manners: Manners, config: ServerConfig) -> Self {
+        Self::start_with(manners, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(manners: Manners, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let manners = Arc::new(manners);
@@ -61,11 +76,13 @@ impl Front {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let manners = Arc::clone(&manners);
+                let tls = tls.clone();
                 connections.spawn(async move {
-                    let service = service_fn(|request| answer(Arc::clone(&manners), request));
-                    let server = hyper::server::conn::http1::Builder::new();
-                    // An answer that is cut on purpose is an error here.
-                    server.serve_connection(TokioIo::new(stream), service).await.ok();
+                    let Some(tls) = tls else { return serve(stream, manners).await };
+                    // Who does not believe the certificate leaves.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, manners).await;
+                    }
                 });
             }
         });
@@ -75,6 +92,13 @@ impl Front {
     pub(crate) async fn stop(&mut self) {
         self.tasks.shutdown().await;
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, manners: Arc<Manners>) {
+    let service = service_fn(|request| answer(Arc::clone(&manners), request));
+    let server = hyper::server::conn::http1::Builder::new();
+    // An answer that is cut on purpose is an error here.
+    server.serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
 async fn answer(manners: Arc<Manners>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -91,6 +115,10 @@ async fn answer(manners: Arc<Manners>, request: Request<Incoming>) -> Result<Res
         }
         return Ok(response.body(whole(body)).unwrap());
     }
+    let told = request.headers().get(header::AUTHORIZATION);
+    if manners.wants.is_some_and(|wanted| told.is_none_or(|told| told != wanted)) {
+        return Ok(response.status(401).body(whole("who are you?")).unwrap());
+    }
     let target = request.uri().clone();
     match target.path() {
         "/v1/agents/_probe/upload" => {
@@ -102,25 +130,26 @@ async fn answer(manners: Arc<Manners>, request: Request<Incoming>) -> Result<Res
             Ok(response.body(whole(format!("{{\"bytes\":{read}}}"))).unwrap())
         }
         "/v1/agents/_probe/stream" => {
-            let response = response.header(header::CONTENT_TYPE, "text/event-stream");
-            let script = script(target.query().unwrap_or_default());
-            Ok(response.body(play(&manners, script)).unwrap())
+            let query = target.query().unwrap_or_default();
+            let lines = query.contains("format=ndjson");
+            let kind = if lines { "application/x-ndjson" } else { "text/event-stream" };
+            let response = response.header(header::CONTENT_TYPE, kind);
+            let buffers = manners.buffers || (lines && manners.buffers_lines);
+            Ok(response.body(play(&manners, buffers, script(query, lines))).unwrap())
         }
         _ => Ok(response.status(404).body(whole("no such path")).unwrap()),
     }
 }
 
 /// What the gateway's probe sends, as its reference says.
-fn script(query: &str) -> Script {
+fn script(query: &str, lines: bool) -> Script {
     let number = |name: &str| {
         query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
     };
     let event = |sequence: u64, after: Duration| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + after;
-        let text = format!(
-            "id: {sequence}\ndata: {{\"sequence\":{sequence},\"sentUnixMs\":{}}}\n\n",
-            now.as_millis()
-        );
+        let text = format!("{{\"sequence\":{sequence},\"sentUnixMs\":{}}}", now.as_millis());
+        let text = if lines { format!("{text}\n") } else { format!("id: {sequence}\ndata: {text}\n\n") };
         (after, text)
     };
     if let Some(silence) = number("silence") {
@@ -132,7 +161,7 @@ fn script(query: &str) -> Script {
 }
 
 /// The events at their times, until the front has had enough.
-fn play(manners: &Manners, script: Script) -> Body {
+fn play(manners: &Manners, buffers: bool, script: Script) -> Body {
     let begin = Instant::now();
     let mut last = Duration::ZERO;
     let mut parts: Vec<(Duration, Option<String>)> = Vec::new();
@@ -145,7 +174,7 @@ fn play(manners: &Manners, script: Script) -> Body {
         parts.push((at, Some(text)));
         last = at;
     }
-    if manners.buffers {
+    if buffers {
         let end = parts.last().map_or(Duration::ZERO, |(at, _)| *at);
         for (at, _) in &mut parts {
             *at = end;

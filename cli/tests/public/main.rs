@@ -7,6 +7,8 @@
 mod calls;
 #[cfg(test)]
 mod front;
+#[cfg(test)]
+mod https;
 
 #[cfg(test)]
 mod verdicts {
@@ -56,6 +58,33 @@ mod verdicts {
         assert!(todo[0].as_str().unwrap().contains("nginx.ingress.kubernetes.io/proxy-buffering: \"off\""));
         let (_, findings) = doctor(&front, &["--quick", "--class", "nginx"]).await;
         assert_eq!(findings[0].1["todo"].as_array().unwrap().len(), 1);
+    }
+
+    /// What asks for `X-Accel-Buffering: no` to be heeded must not hide that all else is held back.
+    #[tokio::test]
+    async fn a_front_that_holds_back_all_but_events_is_found() {
+        let front = Front::start(Manners { buffers_lines: true, ..Manners::default() }).await;
+        let (status, findings) = doctor(&front, &["--quick"]).await;
+        assert_eq!((status, names(&findings)), (1, vec!["Buffered", "BodyPasses"]));
+        let message = findings[0].1["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("streams of JSON lines (NDJSON) are, event streams (SSE) are not"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn credentials_for_what_is_in_front_go_with_every_request_and_are_never_shown() {
+        let front = Front::start(Manners { wants: Some("Bearer hush"), ..Manners::default() }).await;
+        let (status, findings) = doctor(&front, &["--quick"]).await;
+        assert_eq!((status, names(&findings)), (1, vec!["NotRouted"]));
+        assert!(findings[0].1["message"].as_str().unwrap().contains("give some by -H"));
+        let (status, findings) =
+            doctor(&front, &["--silence", "1s", "-H", "authorization: Bearer hush"]).await;
+        assert_eq!((status, names(&findings)), (0, vec!["Streaming", "NotCut", "BodyPasses"]));
+        let (_, findings) = doctor(&front, &["--quick", "-H", "authorization: Bearer wrong"]).await;
+        assert_eq!(names(&findings), ["NotRouted"]);
+        assert!(!findings[0].1.to_string().contains("wrong"));
     }
 
     #[tokio::test]

@@ -34,6 +34,10 @@ pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
     for route in http_routes(gathered) {
         findings.extend(judge_route(route, gathered));
     }
+    findings.extend(classes(gathered).into_iter().filter_map(|class| {
+        let message = class::of_its_owner(class)?;
+        Some(Finding::new(Level::Note, "NotOfTheRoute", class::name(class), message))
+    }));
     if findings.is_empty() && gathered.ingresses.is_some() && gathered.http_routes.is_some() {
         let service = format!("the Service {}-gateway", gathered.fullname());
         let message = format!(

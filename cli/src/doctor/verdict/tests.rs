@@ -14,24 +14,41 @@ fn seen(events: &[(u64, u64)], end: End, ended: u64) -> Seen {
     Seen { events: events.collect(), end, ended: millis(ended) }
 }
 
-#[test]
-fn events_that_come_as_they_are_sent_are_streaming() {
-    let stream = seen(&[(5_000, 40), (5_300, 360), (5_600, 640)], End::Whole, 640);
-    assert_eq!(pace(&stream, INTERVAL), Verdict::Streaming);
+/// Of one stream, as if the other came as it was sent.
+fn pace_of_events(events: &Seen) -> Verdict {
+    pace(events, &seen(&[(0, 10), (300, 310)], End::Whole, 310), INTERVAL)
 }
 
 #[test]
-fn events_that_come_together_are_buffered() {
-    let stream = seen(&[(0, 2_700), (900, 2_700), (1_800, 2_700), (2_700, 2_700)], End::Whole, 2_700);
-    assert_eq!(pace(&stream, INTERVAL), Verdict::Buffered { held: millis(2_700) });
+fn events_that_come_as_they_are_sent_are_streaming() {
+    let stream = seen(&[(5_000, 40), (5_300, 360), (5_600, 640)], End::Whole, 640);
+    assert_eq!(pace(&stream, &stream, INTERVAL), Verdict::Streaming);
+}
+
+#[test]
+fn what_comes_together_is_buffered_and_told_by_its_format() {
+    let steady = seen(&[(0, 10), (300, 310)], End::Whole, 310);
+    let heap = seen(&[(0, 2_700), (900, 2_700), (1_800, 2_700), (2_700, 2_700)], End::Whole, 2_700);
     let nothing = seen(&[], End::Cut, 3_000);
-    assert_eq!(pace(&nothing, INTERVAL), Verdict::Buffered { held: millis(3_000) });
+    let buffered = |held, what| Verdict::Buffered { held: millis(held), what };
+    assert_eq!(pace(&heap, &steady, INTERVAL), buffered(2_700, Held::Events));
+    assert_eq!(pace(&steady, &heap, INTERVAL), buffered(2_700, Held::Lines));
+    assert_eq!(pace(&heap, &nothing, INTERVAL), buffered(3_000, Held::Both));
+    assert!(pace(&steady, &heap, INTERVAL).sentence().starts_with("streams of JSON lines (NDJSON) are,"));
+    assert!(pace(&heap, &heap, INTERVAL).sentence().contains("(NDJSON), are held back, for up to 2.7 s"));
 }
 
 #[test]
 fn a_stream_that_ends_early_was_cut() {
     let stream = seen(&[(0, 10), (300, 310)], End::Cut, 900);
-    assert_eq!(pace(&stream, INTERVAL).to_string(), "CutAfter1s");
+    assert_eq!(pace_of_events(&stream).to_string(), "CutAfter1s");
+}
+
+#[test]
+fn what_comes_with_the_cut_does_not_begin_the_silence() {
+    let silent = seen(&[(0, 3_000)], End::Cut, 3_010);
+    let verdict = cut(&silent, None, Duration::from_secs(5));
+    assert_eq!(verdict, Verdict::Cut { after: millis(3_010), limit: Limit::Silence });
 }
 
 #[test]
@@ -83,14 +100,14 @@ proptest! {
         let events: Vec<_> = (0_u64..).zip(&jitter).map(|(i, jitter)| {
             (clock + i * 300, delay + i * 300 + jitter)
         }).collect();
-        prop_assert_eq!(pace(&seen(&events, End::Whole, 60_000), INTERVAL), Verdict::Streaming);
+        prop_assert_eq!(pace_of_events(&seen(&events, End::Whole, 60_000)), Verdict::Streaming);
     }
 
     #[test]
     fn what_comes_in_one_heap_is_buffered(clock in 0_u64..2_000_000_000_000, count in 4_u64..30, spread in 0_u64..50) {
         let end = (count - 1) * 300 + 5;
         let events: Vec<_> = (0..count).map(|i| (clock + i * 300, end + i * spread / count)).collect();
-        let verdict = pace(&seen(&events, End::Whole, end + 50), INTERVAL);
+        let verdict = pace_of_events(&seen(&events, End::Whole, end + 50));
         prop_assert_eq!(verdict.to_string(), "Buffered");
     }
 
@@ -98,7 +115,7 @@ proptest! {
     fn a_heap_of_four_is_enough(heaps in 1_u64..6) {
         // A front that gives out what it has when its buffer is full: four events at a time.
         let events: Vec<_> = (0..heaps * 4).map(|i| (i * 300, (i / 4 * 4 + 3) * 300)).collect();
-        prop_assert_eq!(pace(&seen(&events, End::Whole, 10_000), INTERVAL).to_string(), "Buffered");
+        prop_assert_eq!(pace_of_events(&seen(&events, End::Whole, 10_000)).to_string(), "Buffered");
     }
 
     #[test]

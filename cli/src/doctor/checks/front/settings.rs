@@ -67,7 +67,7 @@ const SETTINGS: [Setting; 6] = [
         class: Class::Nginx,
         annotations: &["nginx.org/proxy-buffering"],
         rule: Rule::Word { wanted: "False", is_default: false },
-        otherwise: "answers may be held back",
+        otherwise: "parts of answers that come in pieces are held back",
     },
     Setting {
         class: Class::Nginx,

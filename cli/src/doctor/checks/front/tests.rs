@@ -46,13 +46,17 @@ fn an_ingress_is_held_to_the_settings_of_its_class() {
                 "nginx.ingress.kubernetes.io/proxy-buffering": "on" }),
             &["WrongSetting", "WrongSetting"],
         ),
-        ("f5", json!({}), &["WrongSetting", "WrongSetting"]),
+        ("f5", json!({}), &["WrongSetting", "WrongSetting", "NotOfTheRoute"]),
         (
             "f5",
             json!({ "nginx.org/proxy-buffering": "False", "nginx.org/proxy-read-timeout": "330s" }),
-            &["Ingress"],
+            &["Ingress", "NotOfTheRoute"],
         ),
-        ("contour", json!({ "projectcontour.io/response-timeout": "infinity" }), &["Ingress"]),
+        (
+            "contour",
+            json!({ "projectcontour.io/response-timeout": "infinity" }),
+            &["Ingress", "NotOfTheRoute"],
+        ),
         ("haproxy", json!({ "haproxy.org/timeout-server": "1h" }), &["NoIngressClass"]),
         ("own", json!({}), &["UnknownClass"]),
     ] {
@@ -137,7 +141,7 @@ fn with_route(route: Value) -> Gathered {
 
 #[test]
 fn a_route_is_held_to_its_parent_and_its_timeout() {
-    assert_eq!(names(&with_route(route())), ["HTTPRoute"]);
+    assert_eq!(names(&with_route(route())), ["HTTPRoute", "NotOfTheRoute"]);
     assert_eq!(classes(&with_route(route())), BTreeSet::from([Class::EnvoyGateway]));
 
     let mut lost = route();
@@ -153,12 +157,12 @@ fn a_route_is_held_to_its_parent_and_its_timeout() {
 
     let mut silent = route();
     silent["status"] = json!({});
-    assert_eq!(names(&with_route(silent)), ["NotAccepted"]);
+    assert_eq!(names(&with_route(silent)), ["NotAccepted", "NotOfTheRoute"]);
 
     for timeouts in [json!({}), json!({ "request": "15s" })] {
         let mut cut = route();
         cut["spec"]["rules"][0]["timeouts"] = timeouts;
-        assert_eq!(names(&with_route(cut)), ["WrongSetting"]);
+        assert_eq!(names(&with_route(cut)), ["WrongSetting", "NotOfTheRoute"]);
     }
 }
 

@@ -1,0 +1,101 @@
+//! Values of flags that are more than a word, each parsed once.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ::http::{HeaderName, HeaderValue};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap_complete::Shell;
+
+/// A header to send. Its value may be a credential, and is marked as one.
+pub type Header = (HeaderName, HeaderValue);
+
+/// An answer given instead of DNS's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// Host as the URL has it, in small letters.
+    pub host: String,
+    /// Port as the URL has it.
+    pub port: u16,
+    /// Where to connect.
+    pub address: IpAddr,
+}
+
+/// Parses [`Header`]s. One of its own, since clap shows a value that is refused, and this may be a secret.
+#[derive(Clone)]
+pub(super) struct HeaderParser;
+
+// === impl Resolve ===
+
+impl std::str::FromStr for Resolve {
+    type Err = String;
+
+    /// `HOST:PORT:ADDR` as curl takes it; an IPv6 address may stand in brackets.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not HOST:PORT:ADDR, e.g. agents.example.com:443:10.0.0.7");
+        let mut parts = text.splitn(3, ':');
+        let (Some(host), Some(port), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(wrong());
+        };
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        match (port.parse(), address.parse()) {
+            (Ok(port), Ok(address)) if !host.is_empty() => {
+                Ok(Self { host: host.to_ascii_lowercase(), port, address })
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+// === impl HeaderParser ===
+
+impl TypedValueParser for HeaderParser {
+    type Value = Header;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Header, clap::Error> {
+        let parsed = value.to_str().ok_or("is not UTF-8".to_owned()).and_then(header);
+        parsed.map_err(|why| {
+            let error = clap::Error::raw(ErrorKind::ValueValidation, format!("--header {why}\n"));
+            error.with_cmd(command)
+        })
+    }
+}
+
+/// Never says what it was given, but for a name.
+fn header(text: &str) -> Result<Header, String> {
+    let (name, value) = text.split_once(':').ok_or("must be NAME: VALUE; one has no colon")?;
+    let name: HeaderName = name.trim().parse().map_err(|_| "must be NAME: VALUE; one has no valid name")?;
+    let value = value.trim().parse::<HeaderValue>();
+    let mut value = value.map_err(|_| format!("{name}: its value has a control character"))?;
+    // Kept out of whatever shows the arguments.
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// What the gateway's probe takes: 1 ms to 15 min.
+pub(super) fn silence(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 65s, 5m 30s"))?;
+    if duration.is_zero() || duration > Duration::from_mins(15) {
+        return Err(
+            "must be above 0 and at most 15m, which is as long as the gateway's probe goes".to_owned()
+        );
+    }
+    Ok(duration)
+}
+
+pub(super) fn shell(text: &str) -> Result<Shell, String> {
+    match text {
+        "bash" => Ok(Shell::Bash),
+        "zsh" => Ok(Shell::Zsh),
+        "fish" => Ok(Shell::Fish),
+        _ => Err("must be bash, zsh or fish".to_owned()),
+    }
+}
