@@ -5,6 +5,8 @@
 //! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
 
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod envoy;
 #[cfg(test)]
 mod haproxy;
