@@ -367,8 +367,9 @@ fn told(kind: events::Child, id: &ObjectId, problem: ChildProblem) -> (AcceptedR
             AcceptedReason::AnotherController,
             format!(
                 "The field manager {manager:?} keeps changing the {kind} {}. It is left as it is. Stop that writer: if it \
-                 is Krypton's Go controller (\"manager\"), scale its Deployment to 0.",
-                id.name
+                 is Krypton's Go controller ({}), scale its Deployment to 0.",
+                id.name,
+                keys::GO_FIELD_MANAGERS.join(" or ")
             ),
         ),
         ChildProblem::Invalid(message) => {

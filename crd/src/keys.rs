@@ -49,6 +49,10 @@ pub const AGENT_CONTAINER: &str = "agent";
 /// Name of the Agent's port, on the container, the Service and hence in EndpointSlices.
 pub const HTTP_PORT: &str = "http";
 
+/// Field managers of the Go system, which names none: the API server then takes the name of the program. In its images
+/// that is `app` (their entrypoint is `/app`); built and run by hand, `manager`. Others are called so too.
+pub const GO_FIELD_MANAGERS: [&str; 2] = ["app", "manager"];
+
 /// Field manager of what `kubectl krypton migrate` writes.
 pub const CLI_FIELD_MANAGER: &str = "kubectl-krypton";
 

@@ -3,7 +3,7 @@
 //! The API server tells who *set* a field, and counts a default to whoever made the object. What was *written* is told
 //! by two records alone: the annotation of `kubectl apply`, and the fields that a server-side apply owns.
 
-use krypton_crd::keys::{FINALIZER, LAST_APPLIED_ANNOTATION};
+use krypton_crd::keys::{FINALIZER, GO_FIELD_MANAGERS, LAST_APPLIED_ANNOTATION};
 use serde_json::Value;
 
 /// Who wrote a field.
@@ -20,9 +20,8 @@ pub(crate) enum Author {
 /// The manager names of `kubectl apply` on the client's side; the annotation says better what was written.
 const KUBECTL_APPLY: [&str; 2] = ["kubectl-client-side-apply", "before-first-apply"];
 
-/// Names under which the Go system's client writes back whole objects. They are no proof: `manager` is what every
-/// program made with kubebuilder is called. Its own is the entry that also owns its finalizer.
-const GO_SYSTEM: [&str; 2] = ["manager", "app"];
+/// What every program made with kubebuilder is called too: the Go system's own is the entry that also owns its finalizer.
+const KUBEBUILDER: &str = "manager";
 
 /// What an Update says about a wish.
 enum Update {
@@ -68,6 +67,11 @@ pub(crate) fn of(object: &Value, field: &str) -> Author {
     }
 }
 
+/// Whether a manager's Updates say nothing about a wish. The Go system writes back the whole object.
+fn is_silent(manager: &str) -> bool {
+    KUBECTL_APPLY.contains(&manager) || GO_FIELD_MANAGERS.contains(&manager)
+}
+
 /// The entries about the object itself, and not about its status or scale.
 fn entries(object: &Value) -> impl Iterator<Item = &Value> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
@@ -86,8 +90,11 @@ fn update(entry: &Value) -> Update {
     if owns_annotation || KUBECTL_APPLY.contains(&manager) {
         return Update::Silent;
     }
-    if !GO_SYSTEM.contains(&manager) {
+    if !GO_FIELD_MANAGERS.contains(&manager) {
         return Update::Wish;
+    }
+    if manager != KUBEBUILDER {
+        return Update::Silent;
     }
     // A set's member is a key of its own: the value as JSON.
     let member = format!("v:\"{FINALIZER}\"");
@@ -139,8 +146,10 @@ mod tests {
         assert_eq!(of(&another, "timeout"), Author::Unknown, "many programs are called manager");
         rewritten["fieldsV1"]["f:metadata"] =
             json!({ "f:finalizers": { ".": {}, (format!("v:\"{FINALIZER}\"")): {} } });
-        let rewritten = object(Some(&json!({ "image": "a" })), &[made, rewritten]);
-        assert_eq!(of(&rewritten, "timeout"), Author::Nobody, "the Go system spelled it anew");
+        for rewritten in [rewritten, entry("app", "Update", &["timeout"])] {
+            let rewritten = object(Some(&json!({ "image": "a" })), &[made.clone(), rewritten]);
+            assert_eq!(of(&rewritten, "timeout"), Author::Nobody, "the Go system spelled it anew");
+        }
     }
 
     /// As Argo CD and `kubectl apply --field-manager=ci` do it.

@@ -228,12 +228,12 @@ impl Child<'_> {
     /// where somebody writes at the same time.
     async fn take_over(&self, api: &Api, live: &Live) -> Result<(), CallError> {
         let object: Value = api.call(Request::get(self.path()).body(Vec::new())?).await?;
-        // Another operator may bear the Go controller's name as a field manager: only what is ours is written.
+        // Another operator may bear a name of the Go controller as a field manager: only what is ours is written.
         let found = Live::new(object.clone());
         if found.uid() != live.uid() || !found.is_child_of(self.owner) {
             return Err(CallError::Replaced);
         }
-        let managers = if found.is_by_go() { &TAKEN_OVER[..] } else { &[keys::FIELD_MANAGER] };
+        let managers = if found.go_manager().is_some() { &TAKEN_OVER[..] } else { &[keys::FIELD_MANAGER] };
         let Some(patch) = take_over(&object, managers) else { return Ok(()) };
         let uri = format!("{}?fieldManager={}", self.path(), keys::FIELD_MANAGER);
         let request = Request::patch(uri).header("Content-Type", "application/json-patch+json");

@@ -5,22 +5,21 @@ use serde_json::Value;
 
 use crate::workload::owner_uid;
 
-/// The field manager of the Go controller, whose binary is called so.
-pub(crate) const GO_MANAGER: &str = "manager";
-
 /// The container that the Go controller puts beside the agent's.
 const GO_SIDECAR: &str = "krypton-proxy";
 
 /// The field managers whose Updates become ours with the next apply: the Go controller's, and that of the POST by
 /// which we create. Else their fields would stay when we no longer want them.
-pub(crate) const TAKEN_OVER: [&str; 2] = [GO_MANAGER, keys::FIELD_MANAGER];
+pub(crate) const TAKEN_OVER: [&str; 3] =
+    [keys::GO_FIELD_MANAGERS[0], keys::GO_FIELD_MANAGERS[1], keys::FIELD_MANAGER];
 
 /// A Deployment, Service or service account that exists.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Live {
     /// Without `managedFields`, often its larger half.
     object: Value,
-    by_go: bool,
+    /// The name under which the Go controller has fields in it.
+    go_manager: Option<&'static str>,
     to_be_taken_over: bool,
 }
 
@@ -37,17 +36,17 @@ impl Live {
                     && entry.get("subresource").is_none()
             })
         };
-        let by_go = updates(GO_MANAGER).any(is_of_go);
-        let to_be_taken_over = by_go || updates(keys::FIELD_MANAGER).next().is_some();
+        let go_manager = keys::GO_FIELD_MANAGERS.into_iter().find(|manager| updates(manager).any(is_of_go));
+        let to_be_taken_over = go_manager.is_some() || updates(keys::FIELD_MANAGER).next().is_some();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
-        Self { object, by_go, to_be_taken_over }
+        Self { object, go_manager, to_be_taken_over }
     }
 
-    /// Whether the Go controller has fields in it.
-    pub(crate) fn is_by_go(&self) -> bool {
-        self.by_go
+    /// The name under which the Go controller has fields in it; `None`: it has none.
+    pub(crate) fn go_manager(&self) -> Option<&'static str> {
+        self.go_manager
     }
 
     /// Whether Updates are to become ours before the next apply.
@@ -106,7 +105,7 @@ impl Live {
     }
 }
 
-/// Other operators write as `manager` too. The Go controller is told by what only it writes: the owner, or its sidecar.
+/// Others write under these names too. The Go controller is told by what only it writes: the owner, or its sidecar.
 fn is_of_go(entry: &Value) -> bool {
     entry.pointer("/fieldsV1/f:metadata/f:ownerReferences").is_some()
         || entry["fieldsV1"].to_string().contains(GO_SIDECAR)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::live::{GO_MANAGER, Live, applied, replicas};
+use super::live::{Live, applied, replicas};
 use crate::workload::{FieldPath, first_difference, only_replicas_differ};
 
 /// A writer that undoes so many repairs within [`FIGHT`] is another controller, not a person.
@@ -135,7 +135,7 @@ impl Step {
         if let Some(refused) = memory.refusal(wanted, now) {
             return refused;
         }
-        if let Some(manager) = memory.contested_by(&why, now) {
+        if let Some(manager) = memory.contested_by(live, &why, now) {
             return Self::Contested { manager };
         }
         if let (Why::ForeignReplicas, Some(repaired)) = (&why, memory.replicas_repaired) {
@@ -150,7 +150,7 @@ impl Step {
 
 /// Why `live` has to be written; `None` if it is as wanted.
 fn why(wanted: &Value, live: &Live, memory: &ChildMemory) -> Option<Why> {
-    if live.is_by_go() {
+    if live.go_manager().is_some() {
         return Some(Why::TakenOver);
     }
     let path = first_difference(wanted, live.object())?;
@@ -224,7 +224,7 @@ impl ChildMemory {
         same.then(|| Step::Refused { message: message.clone(), again })
     }
 
-    fn contested_by(&self, why: &Why, now: Instant) -> Option<String> {
+    fn contested_by(&self, live: &Live, why: &Why, now: Instant) -> Option<String> {
         if let Some((since, truce, manager)) = &self.contested {
             // A wish of the Agent's author is carried out all the same.
             let stands = now.duration_since(*since) < *truce && !matches!(why, Why::Changed | Why::Resized);
@@ -233,7 +233,7 @@ impl ChildMemory {
         let within = |at: &Instant, time| now.duration_since(*at) < time;
         match why {
             Why::TakenOver if self.taken_over.as_ref().is_some_and(|at| within(at, STILL_RUNS)) => {
-                Some(GO_MANAGER.to_owned())
+                live.go_manager().map(ToOwned::to_owned)
             }
             Why::Repaired(_) if self.repairs.iter().filter(|at| within(at, FIGHT)).count() >= REPAIRS => {
                 Some(self.repaired_of.clone().unwrap_or_else(|| "unknown".to_owned()))

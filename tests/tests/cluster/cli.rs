@@ -1,7 +1,9 @@
 //! `kubectl-krypton` on a real API server: what it takes away of the Go system's traces, what it leaves, and that it
 //! finds nothing the second time.
 
-use std::process::Output;
+use std::fs::File;
+use std::io::Write as _;
+use std::process::{Output, Stdio};
 
 use anyhow::ensure;
 use krypton_e2e::cluster::{Cluster, Namespace, shared};
@@ -10,8 +12,11 @@ use krypton_e2e::programs::binary;
 use krypton_e2e::wait::eventually;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
 
 use crate::crd::{agents, try_create};
 use crate::objects::agent;
@@ -26,8 +31,12 @@ struct Ran {
 
 async fn cli(cluster: &Cluster, args: &[&str]) -> Ran {
     let program = binary("kubectl-krypton").unwrap();
-    let output =
-        Command::new(program).args(args).env("KUBECONFIG", cluster.kubeconfig()).kill_on_drop(true).output();
+    let output = Command::new(program)
+        .args(args)
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
     let Output { status, stdout, stderr } = output.await.unwrap();
     let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
     Ran { status: status.code(), text }
@@ -153,15 +162,20 @@ async fn while_the_go_system_runs_agents_are_left() {
     test.await.unwrap();
 }
 
+/// An Agent with a default of the Go system, of which nothing tells what was applied.
+async fn create(namespace: &Namespace, name: &str) {
+    let manifest = agent(name, json!({ "timeout": "60s" })).to_string();
+    let create = ["create", "--namespace", namespace.name(), "--filename=-"];
+    namespace.cluster().kubectl(&create, &manifest).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_nothing_tells_of_is_left_unless_asked_for() {
     let control_plane = ControlPlane::start().await.unwrap();
     let cluster = control_plane.cluster().await.unwrap();
     cluster.install_agent_crd().await.unwrap();
     let test = cluster.with_namespace(async |namespace| {
-        let manifest = agent("made", json!({ "timeout": "60s" })).to_string();
-        let create = ["create", "--namespace", namespace.name(), "--filename=-"];
-        cluster.kubectl(&create, &manifest).await.unwrap();
+        create(namespace, "made").await;
         let careful = cli(&cluster, &["migrate", "--only", "defaults", "--yes"]).await;
         assert!(careful.text.contains("nothing tells what was applied"), "{}", careful.text);
         assert_eq!(get(namespace, "made").await["spec"]["timeout"], "60s");
@@ -184,6 +198,95 @@ async fn a_write_is_bound_to_the_version_that_was_read() {
         let patch = json!({ "metadata": { "resourceVersion": old }, "spec": { "timeout": null } });
         let refused = agents(namespace).patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await;
         assert!(matches!(refused, Err(kube::Error::Api(status)) if status.code == 409));
+    });
+    test.await.unwrap();
+}
+
+/// `migrate --ask` of defaults, with a terminal to answer on.
+struct Asked {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    terminal: File,
+}
+
+impl Asked {
+    async fn start(namespace: &Namespace) -> Self {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let other_end = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let other_end = File::options().read(true).write(true).open(other_end).unwrap();
+        let mut child = Command::new(binary("kubectl-krypton").unwrap())
+            .args(["migrate", "--ask", "--only", "defaults", "--unrecorded", "-n", namespace.name()])
+            .env("KUBECONFIG", namespace.cluster().kubeconfig())
+            .stdin(other_end)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out, terminal: File::from(terminal) }
+    }
+
+    /// What it prints until it waits for an answer.
+    async fn question(&mut self) -> String {
+        let mut text = Vec::new();
+        timeout(SOON, self.out.read_until(b'?', &mut text)).await.expect("a question").unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// Answers; how it ended, and what it printed from then on.
+    async fn answer(mut self, answer: &str) -> Ran {
+        self.terminal.write_all(answer.as_bytes()).unwrap();
+        let mut text = String::new();
+        timeout(SOON, self.out.read_to_string(&mut text)).await.expect("its end").unwrap();
+        Ran { status: timeout(SOON, self.child.wait()).await.unwrap().unwrap().code(), text }
+    }
+}
+
+/// A person takes their time over the question; what somebody writes meanwhile is kept.
+#[tokio::test]
+async fn what_changes_while_it_is_asked_about_is_left() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        for name in ["changed", "left"] {
+            create(namespace, name).await;
+        }
+        let mut asked = Asked::start(namespace).await;
+        let question = asked.question().await;
+        assert!(question.contains("2 objects to write.\nWrite 2?"), "{question}");
+        let before = [get(namespace, "changed").await, get(namespace, "left").await];
+        let no = asked.answer("n\n").await;
+        assert_eq!(no.status, Some(1));
+        assert!(no.text.contains("Nothing was written."), "{}", no.text);
+        assert_eq!([get(namespace, "changed").await, get(namespace, "left").await], before);
+
+        let mut asked = Asked::start(namespace).await;
+        asked.question().await;
+        let patch = Patch::Merge(json!({ "spec": { "timeout": "61s" } }));
+        agents(namespace).patch("changed", &PatchParams::default(), &patch).await.unwrap();
+        let yes = asked.answer("y\n").await;
+        assert_eq!(yes.status, Some(1), "{}", yes.text);
+        let told = format!("Agent {}/changed changed meanwhile and was left as it is", namespace.name());
+        assert!(yes.text.contains(&told) && yes.text.contains("1 of 2 written."), "{}", yes.text);
+        assert_eq!(get(namespace, "changed").await["spec"]["timeout"], "61s");
+        assert_eq!(get(namespace, "left").await["spec"].get("timeout"), None);
+    });
+    test.await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_terminal_nobody_is_asked() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        create(namespace, "made").await;
+        let only = ["migrate", "--ask", "--only", "defaults", "--unrecorded", "-n", namespace.name()];
+        let ran = cli(&cluster, &only).await;
+        assert_eq!(ran.status, Some(1));
+        assert!(ran.text.contains("--ask needs a terminal to ask on; --yes writes"), "{}", ran.text);
+        assert_eq!(get(namespace, "made").await["spec"]["timeout"], "60s");
     });
     test.await.unwrap();
 }

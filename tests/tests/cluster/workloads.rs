@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
-use krypton_crd::Agent;
+use krypton_crd::{Agent, keys};
 use krypton_e2e::cluster::{Namespace, shared};
 use krypton_e2e::wait::eventually;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -525,7 +525,8 @@ where
         + Clone
         + std::fmt::Debug,
 {
-    let params = PostParams { field_manager: Some("manager".to_owned()), ..PostParams::default() };
+    let params =
+        PostParams { field_manager: Some(keys::GO_FIELD_MANAGERS[0].to_owned()), ..PostParams::default() };
     namespace.api::<K>().create(&params, &serde_json::from_value(object).unwrap()).await.unwrap();
 }
 
@@ -598,7 +599,10 @@ async fn the_go_controllers_objects_are_taken_over_without_its_sidecar() {
         replicas_are(3)(&deployment).expect("the size that it had");
         let writers: Vec<_> =
             deployment.managed_fields().iter().filter(|entry| entry.subresource.is_none()).collect();
-        assert!(writers.iter().all(|entry| entry.manager.as_deref() != Some("manager")), "{writers:?}");
+        assert!(
+            writers.iter().all(|entry| entry.manager.as_deref() != Some(keys::GO_FIELD_MANAGERS[0])),
+            "{writers:?}"
+        );
         let service: Service = child(namespace, "echo", |service: &Service| {
             let ports = service.spec.as_ref().unwrap().ports.as_ref().unwrap();
             let target = serde_json::to_value(&ports[0].target_port)?;
@@ -629,7 +633,10 @@ async fn a_go_controller_that_still_runs_is_given_way_to() {
         .await;
         // It writes its sidecar back, as it does whenever it sees the Deployment differ.
         let deployments: Api<Deployment> = namespace.api();
-        let go = PostParams { field_manager: Some("manager".to_owned()), ..PostParams::default() };
+        let go = PostParams {
+            field_manager: Some(keys::GO_FIELD_MANAGERS[0].to_owned()),
+            ..PostParams::default()
+        };
         eventually("its write goes through", SOON, async || {
             let mut wanted = deployments.get("echo").await?;
             wanted.spec = serde_json::from_value(go_deployment(&owner)["spec"].clone())?;
@@ -638,7 +645,7 @@ async fn a_go_controller_that_still_runs_is_given_way_to() {
         .await
         .unwrap();
         let accepted = condition_becomes(namespace, "echo", "Accepted", "False", "AnotherController").await;
-        assert!(accepted.message.contains("manager"), "{}", accepted.message);
+        assert!(accepted.message.contains("The field manager \"app\""), "{}", accepted.message);
         let sidecars = |deployment: &Deployment| {
             ensure!(deployment.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers.len() == 2);
             Ok(())

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
-use krypton_crd::Agent;
+use krypton_crd::{Agent, keys};
 use krypton_e2e::cluster::Namespace;
 use krypton_e2e::node::images::AGENT;
 use krypton_e2e::traffic::Load;
@@ -33,7 +33,8 @@ where
         + Serialize
         + std::fmt::Debug,
 {
-    let params = PostParams { field_manager: Some("manager".to_owned()), ..PostParams::default() };
+    let params =
+        PostParams { field_manager: Some(keys::GO_FIELD_MANAGERS[0].to_owned()), ..PostParams::default() };
     namespace.api::<K>().create(&params, &serde_json::from_value(object).unwrap()).await.unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! The rules of ownership, repair and giving way.
 
+use krypton_crd::keys;
 use serde_json::json;
 
 use super::*;
@@ -157,15 +158,17 @@ fn seldom_repairs_are_no_fight() {
 
 #[test]
 fn the_go_controllers_child_is_taken_over_once_and_left_to_it_if_it_still_runs() {
-    let wanted = wanted("i:1", 1);
-    let go = live_by(&wanted, &[("manager", "Update"), ("krypton-controller", "Apply")]);
-    let (mut memory, now) = (ChildMemory::default(), Instant::now());
-    let step = plan(&wanted, Some(&go), &memory, now);
-    assert_eq!(step, Step::Apply { take_over: true, why: Why::TakenOver });
-    memory.written(&wanted, Some(&Why::TakenOver), None, now);
-    let later = now + Duration::from_secs(30);
-    assert_eq!(plan(&wanted, Some(&go), &memory, later), Step::Contested { manager: GO_MANAGER.into() });
-    assert_eq!(plan(&wanted, Some(&live(&wanted)), &memory, later), Step::Keep, "it has stopped");
+    for manager in keys::GO_FIELD_MANAGERS {
+        let wanted = wanted("i:1", 1);
+        let go = live_by(&wanted, &[(manager, "Update"), ("krypton-controller", "Apply")]);
+        let (mut memory, now) = (ChildMemory::default(), Instant::now());
+        let step = plan(&wanted, Some(&go), &memory, now);
+        assert_eq!(step, Step::Apply { take_over: true, why: Why::TakenOver });
+        memory.written(&wanted, Some(&Why::TakenOver), None, now);
+        let later = now + Duration::from_secs(30);
+        assert_eq!(plan(&wanted, Some(&go), &memory, later), Step::Contested { manager: manager.into() });
+        assert_eq!(plan(&wanted, Some(&live(&wanted)), &memory, later), Step::Keep, "it has stopped");
+    }
 }
 
 #[test]
@@ -265,7 +268,7 @@ fn a_new_leader_knows_the_size_that_it_found() {
 }
 
 #[test]
-fn another_operator_that_writes_as_manager_is_not_taken_for_the_go_controller() {
+fn another_operator_that_writes_under_that_name_is_not_taken_for_the_go_controller() {
     let wanted = wanted("i:1", 1);
     let mut object = live(&wanted).object().clone();
     let entry = |fields: Value| json!([{ "manager": "manager", "operation": "Update", "apiVersion": "apps/v1", "fieldsV1": fields }]);
