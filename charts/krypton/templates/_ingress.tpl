@@ -1,11 +1,13 @@
 {{/* Two settings of a proxy in front decide whether agents work: answers must not be buffered, and silence must be
 allowed for longer than the slowest agent takes. Where each class has them, and what else would stop an agent's call:
 
-ingress-nginx  Annotations. Buffering of uploads and their size are limited by default too.
+ingress-nginx  Annotations. Answers pass by default; silence is cut after 60 s, uploads are stored, and limited to 1 MiB.
 nginx          F5's. Annotations; WebSockets must be allowed. Uploads are buffered unless its ConfigMap or a snippet says
                proxy_request_buffering off: there is no annotation.
-haproxy        Buffers nothing. The two controllers of that name have a prefix each and do not read the other's.
-traefik        Buffers nothing and waits for ever. Only its entry points cut uploads, by default after 60 s.
+haproxy        Buffers nothing. Only timeout-server cuts silence. The two controllers of that name have a prefix each
+               and do not read the other's.
+traefik        Buffers nothing and never cuts the silence of an answer. Only its entry points cut requests that take
+               longer than 60 s to be sent: uploads, and streams in both directions.
 contour        Buffers nothing. Cuts answers, however alive, after 15 s unless told; cuts silence after 5 min, which only
                its own configuration can change. WebSockets must be allowed path by path.
 envoy-gateway  Has no Ingress; see httproute.yaml.

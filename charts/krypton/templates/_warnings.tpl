@@ -33,6 +33,6 @@
 - "ingress.class: nginx of F5 stores a whole upload before the agent sees it. If agents read streams, set location-snippets: \"proxy_request_buffering off;\" in its ConfigMap."
 {{- end }}
 {{- if and .Values.ingress.enabled (eq .Values.ingress.class "traefik") }}
-- "ingress.class: Traefik cuts uploads after 60s unless its entry point says transport.respondingTimeouts.readTimeout=0. Silence of an answer it never cuts."
+- "ingress.class: Traefik cuts uploads, and streams in both directions, after 60s unless its entry point says transport.respondingTimeouts.readTimeout=0. Silence of an answer it never cuts."
 {{- end }}
 {{- end }}
