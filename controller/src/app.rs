@@ -148,7 +148,7 @@ impl App {
             newest.clone(),
             leader,
             reports.clone(),
-            security::access(&args, routes.client.as_ref(), limits),
+            security::access(&args, routes.client.as_ref(), limits, &metrics),
             Arc::clone(&metrics),
             limits,
             shutdown.clone(),

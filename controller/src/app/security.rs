@@ -1,11 +1,13 @@
 //! Who may see routes, and on what way, from the flags: what would be open by accident is an error.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use kube::Client;
 
 use crate::args::Args;
 use crate::discovery::{Access, Limits};
+use crate::metrics::Metrics;
 
 /// Flags that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +36,8 @@ pub(super) enum SecurityError {
 pub(super) fn check(args: &Args) -> Result<(), SecurityError> {
     let has_certificate = args.discovery_cert_dir.is_some() || args.certificate_secret.is_some();
     let is_local = args.discovery_listen.ip().is_loopback();
-    let on_cluster = args.manifests.is_none();
     let names_accounts = !args.gateway_service_account.is_empty();
-    if on_cluster && has_certificate && !names_accounts {
+    if args.manifests.is_none() && has_certificate && !names_accounts {
         return Err(SecurityError::NoAccount);
     }
     if has_certificate || is_local {
@@ -45,17 +46,18 @@ pub(super) fn check(args: &Args) -> Result<(), SecurityError> {
     if names_accounts {
         return Err(SecurityError::PlainTokens);
     }
-    if on_cluster && !args.discovery_plaintext {
+    if !args.discovery_plaintext {
         return Err(SecurityError::PlainText(args.discovery_listen));
     }
     Ok(())
 }
 
 /// Who may listen. Two streams of each gateway may wait to be let in.
-pub(super) fn access(args: &Args, client: Option<&Client>, limits: Limits) -> Access {
+pub(super) fn access(args: &Args, client: Option<&Client>, limits: Limits, metrics: &Arc<Metrics>) -> Access {
     match client {
         Some(client) if !args.gateway_service_account.is_empty() => {
-            Access::only(&args.gateway_service_account, client.clone(), 2 * limits.gateways)
+            let (accounts, metrics) = (&args.gateway_service_account, Arc::clone(metrics));
+            Access::only(accounts, client.clone(), 2 * limits.gateways, metrics)
         }
         _ => Access::open(),
     }
@@ -84,7 +86,8 @@ mod tests {
             &[][..],
             &[anywhere, account, own[0], own[1], own[2]],
             &[account],
-            &["--manifests=d", anywhere],
+            &["--manifests=d"],
+            &["--manifests=d", anywhere, "--discovery-plaintext"],
             &["--manifests=d", "--discovery-cert-dir=d"],
             &[anywhere, "--discovery-plaintext"],
             &[anywhere, "--discovery-cert-dir=d", account],
@@ -96,6 +99,7 @@ mod tests {
         assert_eq!(checked(&own), Err(SecurityError::NoAccount));
         assert_eq!(checked(&[anywhere, account]), Err(SecurityError::PlainTokens));
         assert_eq!(checked(&[anywhere, account, "--discovery-plaintext"]), Err(SecurityError::PlainTokens));
+        assert!(matches!(checked(&["--manifests=d", anywhere]), Err(SecurityError::PlainText(_))));
         let error = checked(&[everywhere]).unwrap_err().to_string();
         for way_out in ["--discovery-cert-dir", "--certificate-secret", "--discovery-plaintext"] {
             assert!(error.contains(way_out), "{error}");

@@ -4,14 +4,15 @@
 //! is opened and never later: a stream that is open goes on when its token ends. Never keeps, logs or sends back a token.
 //!
 //! 1. [`Access::check`] takes the token from a call (module `token`).
-//! 2. What is known of it decides at once (module `memory`, pure).
-//! 3. Else a `TokenReview` is made: the token must be for [`AUDIENCE`], which the API server's own is not, and of one of
-//!    the accounts that may listen.
+//! 2. What it says against itself decides at once, and so does what is known of it (module `memory`, pure).
+//! 3. Else a `TokenReview` is made, one for all calls with that token, as far as the budget goes (module `budget`, pure):
+//!    the token must be for [`AUDIENCE`], which the API server's own is not, and of one of the accounts that may listen.
 
+mod budget;
 mod memory;
 mod token;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,20 +22,28 @@ use krypton_discovery::is_dns_label;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::incoming::one_line;
+use super::places::Places;
+use super::refused::{Refused, Teller};
+use crate::metrics::Metrics;
+use crate::seldom::Seldom;
 use crate::source::kube::sentence;
+use budget::Budget;
 use memory::{Answer, Memory, Refusal, Unanswered, Verdict};
-use token::Token;
+use token::{Claims, Token, TokenKey};
 
 /// What a token must be for. The API server itself takes none that is for this alone.
 pub const AUDIENCE: &str = "krypton-discovery";
 
 /// Questions to the API server at one time.
 const ASKING: usize = 8;
+
+/// Calls of one address that wait at one time. A gateway has two.
+const WAITING_OF_ADDRESS: usize = 8;
 
 /// How long one may take, with the wait for its turn. A gateway waits longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,9 +70,12 @@ struct Gate {
     /// Their names as users.
     accounts: Vec<String>,
     memory: Mutex<Memory>,
+    budget: Mutex<Budget>,
     /// Calls that wait for an answer.
-    waiting: Semaphore,
+    waiting: Places,
     asking: Semaphore,
+    teller: Teller,
+    told: Seldom<&'static str>,
     /// For an answer, the wait for its turn included.
     patience: Duration,
 }
@@ -101,17 +113,31 @@ impl Access {
 
     /// Only these may. At most `waiting` calls wait for the API server at one time.
     #[must_use]
-    pub fn only(accounts: &[ServiceAccountName], client: Client, waiting: usize) -> Self {
-        Self::patient(accounts, client, waiting, PATIENCE)
+    pub fn only(
+        accounts: &[ServiceAccountName],
+        client: Client,
+        waiting: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::patient(accounts, client, Places::new(waiting, WAITING_OF_ADDRESS), PATIENCE, metrics)
     }
 
-    fn patient(accounts: &[ServiceAccountName], client: Client, waiting: usize, patience: Duration) -> Self {
+    fn patient(
+        accounts: &[ServiceAccountName],
+        client: Client,
+        waiting: Places,
+        patience: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self(Some(Arc::new(Gate {
             reviews: Api::all(client),
             accounts: accounts.iter().map(ServiceAccountName::user).collect(),
             memory: Mutex::default(),
-            waiting: Semaphore::new(waiting),
+            budget: Mutex::new(Budget::new(Instant::now())),
+            waiting,
             asking: Semaphore::new(ASKING),
+            teller: Teller::new(metrics),
+            told: Seldom::default(),
             patience,
         })))
     }
@@ -127,9 +153,9 @@ impl Access {
         address: Option<SocketAddr>,
     ) -> Result<(), Status> {
         let Some(gate) = &self.0 else { return Ok(()) };
-        let (verdict, why) = gate.judge(Token::of(metadata)).await;
+        let (verdict, why) = gate.judge(Token::of(metadata), address).await;
         let Some(status) = status(&verdict) else { return Ok(()) };
-        if gate.memory.lock().await.is_worth_a_line(&verdict, Instant::now()) {
+        if gate.told.is_due(verdict.kind(), Instant::now()) {
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             let (reason, detail) = (status.message(), why.as_deref().unwrap_or_default());
             log::warn!(address = address.as_str(), reason, detail; "Who asks for routes may not have them");
@@ -142,27 +168,64 @@ impl Access {
 
 impl Gate {
     /// The verdict, and what the API server said to it.
-    async fn judge(&self, token: Option<Token>) -> (Verdict, Option<String>) {
+    async fn judge(&self, token: Option<Token>, address: Option<SocketAddr>) -> (Verdict, Option<String>) {
         let Some(token) = token else { return (Verdict::Refused(Refusal::NoToken), None) };
+        let Some(claims) = token.claims() else { return (Verdict::Refused(Refusal::NotAccepted), None) };
+        if let Some(refusal) = claims.refusal(AUDIENCE, &self.accounts, SystemTime::now()) {
+            return (Verdict::Refused(refusal), None);
+        }
         let key = token.key();
         let known = self.memory.lock().await.look_up(&key, Instant::now());
         if let Some(verdict) = known {
             return (verdict, None);
         }
-        let (answer, why) = match self.ask(&token).await {
-            Ok(status) => {
-                let why = status.error.as_deref().map(one_line);
-                (Ok(self.read(status)), why)
+        self.inquire(&token, &claims, address).await
+    }
+
+    /// Asks, unless somebody else does so already about the same token: then that answer counts.
+    async fn inquire(
+        &self,
+        token: &Token,
+        claims: &Claims,
+        address: Option<SocketAddr>,
+    ) -> (Verdict, Option<String>) {
+        let (key, by) = (token.key(), tokio::time::Instant::now() + self.patience);
+        let ip = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let asking = async {
+            let place = self.waiting.take(ip);
+            let _place = place
+                .map_err(|_| (Some(Refused::Questions), "too many wait for the API server".to_owned()))?;
+            let turn = self.memory.lock().await.turn(key);
+            let _turn = timeout_at(by, turn.lock()).await.map_err(|_| (None, late()))?;
+            let known = self.memory.lock().await.look_up(&key, Instant::now());
+            if let Some(verdict) = known {
+                return Ok((verdict, None));
             }
-            Err(error) => (Err(Unanswered), Some(one_line(&error))),
+            if !self.budget.lock().await.take(ip, Instant::now()) {
+                return Err((Some(Refused::Questions), "too many questions to the API server".to_owned()));
+            }
+            let status = timeout_at(by, self.ask(token)).await.map_err(|_| (None, late()))?;
+            let status = status.map_err(|error| (None, error))?;
+            let why = status.error.as_deref().map(one_line);
+            Ok((self.settle(key, Ok(self.read(status)), claims).await, why))
         };
-        let (life, now) = (token.life(SystemTime::now()), Instant::now());
-        (self.memory.lock().await.settle(key, answer, life, now), why)
+        let (refused, error) = match asking.await {
+            Ok(judged) => return judged,
+            Err(unanswered) => unanswered,
+        };
+        if let Some(refused) = refused {
+            self.teller.refused(refused, address);
+        }
+        (self.settle(key, Err(Unanswered), claims).await, Some(one_line(&error)))
+    }
+
+    async fn settle(&self, key: TokenKey, answer: Result<Answer, Unanswered>, claims: &Claims) -> Verdict {
+        let (life, now) = (claims.life(SystemTime::now()), Instant::now());
+        self.memory.lock().await.settle(key, answer, life, now)
     }
 
     /// What the API server says of `token`, or why it says nothing.
     async fn ask(&self, token: &Token) -> Result<TokenReviewStatus, String> {
-        let _place = self.waiting.try_acquire().map_err(|_| "too many wait for the API server")?;
         let review = TokenReview {
             spec: TokenReviewSpec {
                 audiences: Some(vec![AUDIENCE.to_owned()]),
@@ -170,15 +233,9 @@ impl Gate {
             },
             ..TokenReview::default()
         };
-        let asking = async {
-            let _turn = self.asking.acquire().await.map_err(|error| error.to_string())?;
-            let answer = self.reviews.create(&PostParams::default(), &review).await;
-            answer
-                .map_err(|error| sentence(&error))?
-                .status
-                .ok_or_else(|| "a review without status".to_owned())
-        };
-        timeout(self.patience, asking).await.map_err(|_| "the API server does not answer in time")?
+        let _turn = self.asking.acquire().await.map_err(|error| error.to_string())?;
+        let answer = self.reviews.create(&PostParams::default(), &review).await;
+        answer.map_err(|error| sentence(&error))?.status.ok_or_else(|| "a review without status".to_owned())
     }
 
     /// An API server that knows no audiences gives none back: its word is not about ours then.
@@ -190,6 +247,10 @@ impl Gate {
         let user = status.user.and_then(|user| user.username).unwrap_or_default();
         if self.accounts.contains(&user) { Ok(()) } else { Err(Refusal::WrongAccount(one_line(&user))) }
     }
+}
+
+fn late() -> String {
+    "the API server does not answer in time".to_owned()
 }
 
 /// What the caller is told; `None` if it may go on.

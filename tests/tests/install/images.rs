@@ -66,7 +66,8 @@ async fn a_gateway_in_a_pod_finds_its_controller_by_the_name_of_a_service() {
             "metadata": { "name": "manifests" },
             "data": { "echo.yaml": MANIFEST },
         });
-        let serve = ["--manifests", "/manifests", "--discovery-listen", "0.0.0.0:9090"];
+        let serve =
+            ["--manifests", "/manifests", "--discovery-listen", "0.0.0.0:9090", "--discovery-plaintext"];
         let discovery = format!("http://controller.{}.svc:9090", namespace.name());
         let next = format!("{REGISTRY}/krypton-gateway:{NEXT_TAG}");
         for object in [

@@ -6,7 +6,10 @@
 //! about again for [`REFUSED`]: a gateway that tries on and on costs it little. Both tables are bounded.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
 
 use super::token::TokenKey;
 
@@ -15,9 +18,6 @@ pub(super) const RECHECK: Duration = Duration::from_mins(10);
 
 /// How long a refused one is not.
 pub(super) const REFUSED: Duration = Duration::from_secs(10);
-
-/// Between two lines in the log about the same kind of refusal: a stranger that tries on and on does not fill it.
-const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 /// Tokens in each of the tables: above what 1,000 gateways show within [`RECHECK`].
 const CAPACITY: usize = 4_096;
@@ -66,14 +66,15 @@ struct Refused {
 pub(super) struct Memory {
     accepted: HashMap<TokenKey, Accepted>,
     refused: HashMap<TokenKey, Refused>,
-    told: HashMap<&'static str, Instant>,
+    /// Those that are being asked about.
+    turns: HashMap<TokenKey, Weak<Mutex<()>>>,
 }
 
 // === impl Verdict ===
 
 impl Verdict {
-    /// What the log is told once of.
-    fn kind(&self) -> &'static str {
+    /// What the log is told once of in a while.
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Welcome => "welcome",
             Self::Refused(Refusal::NoToken) => "no token",
@@ -127,13 +128,16 @@ impl Memory {
         }
     }
 
-    /// Whether the log is to be told of `verdict`.
-    pub(super) fn is_worth_a_line(&mut self, verdict: &Verdict, now: Instant) -> bool {
-        if self.told.get(verdict.kind()).is_some_and(|told| now < *told + TELL_AGAIN) {
-            return false;
+    /// What is to be locked by who asks about a token, so that one asks and the others find the answer.
+    pub(super) fn turn(&mut self, key: TokenKey) -> Arc<Mutex<()>> {
+        // Never more than there are calls that wait.
+        self.turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = self.turns.get(&key).and_then(Weak::upgrade) {
+            return turn;
         }
-        self.told.insert(verdict.kind(), now);
-        true
+        let turn = Arc::default();
+        self.turns.insert(key, Arc::downgrade(&turn));
+        turn
     }
 }
 

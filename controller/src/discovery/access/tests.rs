@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -30,7 +32,8 @@ fn mk_access(
         }
     });
     let account = "krypton-system/krypton-gateway".parse().unwrap();
-    (Access::patient(&[account], Client::new(service, "default"), 2, Duration::from_millis(200)), asked)
+    let (client, patience) = (Client::new(service, "default"), Duration::from_millis(200));
+    (Access::patient(&[account], client, Places::new(3, 2), patience, Arc::default()), asked)
 }
 
 fn reviewed(status: &Value) -> (StatusCode, Value) {
@@ -41,22 +44,38 @@ fn reviewed(status: &Value) -> (StatusCode, Value) {
 fn good() -> Value {
     json!({
         "authenticated": true, "audiences": [AUDIENCE],
-        "user": { "username": "system:serviceaccount:krypton-system:krypton-gateway" },
+        "user": { "username": ACCOUNT },
     })
 }
 
-async fn check(access: &Access, token: &str) -> Result<(), Status> {
+const ACCOUNT: &str = "system:serviceaccount:krypton-system:krypton-gateway";
+
+/// A token that says that it is ours, and is `name`.
+fn mk_token(name: &str) -> String {
+    with_payload(&json!({ "aud": [AUDIENCE], "sub": ACCOUNT, "exp": 32_503_680_000_u64, "jti": name }))
+}
+
+fn with_payload(payload: &Value) -> String {
+    format!("secret.{}.signature", URL_SAFE_NO_PAD.encode(payload.to_string()))
+}
+
+/// With the token of that name, from 10.0.0.1.
+async fn check(access: &Access, name: &str) -> Result<(), Status> {
+    check_from(access, &mk_token(name), 1).await
+}
+
+async fn check_from(access: &Access, token: &str, last: u8) -> Result<(), Status> {
     let mut metadata = MetadataMap::new();
     if !token.is_empty() {
         metadata.insert("authorization", format!("Bearer {token}").parse().unwrap());
     }
-    access.check(&metadata, None).await
+    access.check(&metadata, Some(SocketAddr::from(([10, 0, 0, last], 1)))).await
 }
 
 #[tokio::test]
 async fn who_is_known_is_asked_about_once() {
     let (access, asked) = mk_access(|review| {
-        assert_eq!(review["spec"]["token"], "t");
+        assert_eq!(review["spec"]["token"], mk_token("t"));
         Some(reviewed(&good()))
     });
     check(&access, "t").await.unwrap();
@@ -66,13 +85,13 @@ async fn who_is_known_is_asked_about_once() {
 
 #[tokio::test]
 async fn nobody_is_asked_where_everybody_may() {
-    check(&Access::open(), "").await.unwrap();
+    check_from(&Access::open(), "", 1).await.unwrap();
 }
 
 #[tokio::test]
 async fn no_token_is_refused_without_a_question() {
     let (access, asked) = mk_access(|_| Some(reviewed(&good())));
-    let status = check(&access, "").await.unwrap_err();
+    let status = check_from(&access, "", 1).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(status.message().contains("--discovery-token-file"), "{status}");
     assert_eq!(asked.load(Ordering::Relaxed), 0);
@@ -123,14 +142,59 @@ async fn an_api_server_that_cannot_say_is_no_refusal() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_ours_is_refused_without_a_question() {
+    let (access, asked) = mk_access(|_| Some(reviewed(&good())));
+    for (token, code) in [
+        ("opaque".to_owned(), Code::Unauthenticated),
+        (with_payload(&json!({ "sub": ACCOUNT })), Code::Unauthenticated),
+        (with_payload(&json!({ "aud": ["https://a"], "sub": ACCOUNT })), Code::Unauthenticated),
+        (with_payload(&json!({ "aud": [AUDIENCE], "sub": ACCOUNT, "exp": 1 })), Code::Unauthenticated),
+        (
+            with_payload(&json!({ "aud": [AUDIENCE], "sub": "system:serviceaccount:a:b" })),
+            Code::PermissionDenied,
+        ),
+    ] {
+        assert_eq!(check_from(&access, &token, 1).await.unwrap_err().code(), code, "{token}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn calls_with_one_token_are_one_question() {
+    let (access, asked) = mk_access(|_| Some(reviewed(&good())));
+    let token = mk_token("t");
+    let from = |last| check_from(&access, &token, last);
+    let (first, second, third) = tokio::join!(from(1), from(1), from(2));
+    first.and(second).and(third).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn questions_are_bounded_in_number_and_time() {
     let (access, asked) = mk_access(|_| None);
-    // Two may wait; the third is told at once.
-    let (first, second, third) = tokio::join!(check(&access, "a"), check(&access, "b"), check(&access, "c"));
-    for checked in [first, second, third] {
+    let tokens = ["a", "b", "c", "d", "e"].map(mk_token);
+    let from = |token: usize, last| check_from(&access, &tokens[token], last);
+    // Two of an address may wait, and three in all; the others are told at once.
+    let checked = tokio::join!(from(0, 1), from(1, 1), from(2, 1), from(3, 2), from(4, 3));
+    for checked in [checked.0, checked.1, checked.2, checked.3, checked.4] {
         assert_eq!(checked.unwrap_err().code(), Code::Unavailable);
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_stranger_uses_up_its_own_questions() {
+    let (access, asked) = mk_access(|review| {
+        let is_good = review["spec"]["token"] == mk_token("good");
+        Some(reviewed(&if is_good { good() } else { json!({}) }))
+    });
+    let mut codes = Vec::new();
+    for number in 0..40 {
+        codes.push(check(&access, &number.to_string()).await.unwrap_err().code());
+    }
+    assert_eq!((codes[0], codes[39]), (Code::Unauthenticated, Code::Unavailable));
+    assert!(asked.load(Ordering::Relaxed) < 40);
+    check_from(&access, &mk_token("good"), 2).await.unwrap();
 }
 
 #[test]

@@ -9,8 +9,14 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tonic::metadata::MetadataMap;
 
+use super::memory::Refusal;
+use crate::discovery::incoming::one_line;
+
 /// Bytes of a token. Those of Kubernetes are below 2 KiB.
 const MAX_BYTES: usize = 8 << 10;
+
+/// What two clocks of a cluster may differ by.
+const SKEW: Duration = Duration::from_mins(1);
 
 /// What a call was made with.
 pub(super) struct Token(String);
@@ -19,10 +25,23 @@ pub(super) struct Token(String);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenKey([u8; 32]);
 
-/// The one claim that is read here. It is believed only when the API server believes the token.
+/// What a token says of itself. It is believed only when the API server believes the token; what it says against itself
+/// is believed at once.
 #[derive(Deserialize)]
-struct Claims {
-    exp: f64,
+pub(super) struct Claims {
+    #[serde(default)]
+    aud: Audiences,
+    #[serde(default)]
+    sub: String,
+    exp: Option<f64>,
+}
+
+/// One, or a list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    List(Vec<String>),
 }
 
 // === impl Token ===
@@ -47,12 +66,40 @@ impl Token {
         TokenKey(Sha256::digest(&self.0).into())
     }
 
+    /// What it says; `None` where it is no JWT, as every service account's is.
+    pub(super) fn claims(&self) -> Option<Claims> {
+        let payload = self.0.split('.').nth(1)?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+    }
+}
+
+// === impl Claims ===
+
+impl Claims {
     /// How long after `now` it says that it lives; `None` if it does not say.
     pub(super) fn life(&self, now: SystemTime) -> Option<Duration> {
-        let payload = self.0.split('.').nth(1)?;
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-        let expires = Duration::try_from_secs_f64(claims.exp).ok()?;
+        let expires = Duration::try_from_secs_f64(self.exp?).ok()?;
         Some(expires.saturating_sub(now.duration_since(UNIX_EPOCH).ok()?))
+    }
+
+    /// Why it cannot be a token for `audience` of one of `accounts`, whatever the API server would say.
+    pub(super) fn refusal(&self, audience: &str, accounts: &[String], now: SystemTime) -> Option<Refusal> {
+        let is_ours = match &self.aud {
+            Audiences::One(one) => one == audience,
+            Audiences::List(list) => list.iter().any(|one| one == audience),
+        };
+        // The API server's clock may be behind ours.
+        let has_ended = now.checked_sub(SKEW).and_then(|now| self.life(now)) == Some(Duration::ZERO);
+        if !is_ours || has_ended {
+            return Some(Refusal::NotAccepted);
+        }
+        (!accounts.contains(&self.sub)).then(|| Refusal::WrongAccount(one_line(&self.sub)))
+    }
+}
+
+impl Default for Audiences {
+    fn default() -> Self {
+        Self::List(Vec::new())
     }
 }
 
@@ -97,14 +144,38 @@ mod tests {
     #[test]
     fn the_end_of_a_token_is_read_from_it() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        let life = |payload: &str| with_payload(payload).life(now).map(|life| life.as_secs());
+        let life = |payload: &str| with_payload(payload).claims()?.life(now).map(|life| life.as_secs());
         assert_eq!(life(r#"{"aud":["a"],"exp":1600}"#), Some(600));
         assert_eq!(life(r#"{"exp":400}"#), Some(0));
         for payload in ["", "{}", "[]", r#"{"exp":"soon"}"#, r#"{"exp":-1}"#, r#"{"exp":1e300}"#] {
             assert_eq!(life(payload), None, "{payload}");
         }
-        assert!(token("Bearer no-jwt").unwrap().life(now).is_none());
-        assert!(token("Bearer a.!.c").unwrap().life(now).is_none());
+        assert!(token("Bearer no-jwt").unwrap().claims().is_none());
+        assert!(token("Bearer a.!.c").unwrap().claims().is_none());
+    }
+
+    #[test]
+    fn what_a_token_says_against_itself_is_believed() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let refusal =
+            |payload: &str| with_payload(payload).claims().unwrap().refusal("ours", &["me".to_owned()], now);
+        for payload in [
+            r#"{"aud":["ours"],"sub":"me","exp":1600}"#,
+            r#"{"aud":"ours","sub":"me"}"#,
+            r#"{"aud":["a","ours"],"sub":"me","exp":950}"#,
+        ] {
+            assert_eq!(refusal(payload), None, "{payload}");
+        }
+        for payload in [
+            r#"{"sub":"me"}"#,
+            r#"{"aud":["a"],"sub":"me","exp":1600}"#,
+            r#"{"aud":"a","sub":"me","exp":1600}"#,
+            r#"{"aud":["ours"],"sub":"me","exp":900}"#,
+        ] {
+            assert_eq!(refusal(payload), Some(Refusal::NotAccepted), "{payload}");
+        }
+        let other = refusal(r#"{"aud":["ours"],"sub":"some\nbody"}"#);
+        assert_eq!(other, Some(Refusal::WrongAccount("some?body".to_owned())));
     }
 
     #[test]

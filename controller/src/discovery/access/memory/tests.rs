@@ -90,13 +90,3 @@ fn strangers_are_remembered_in_bounds_and_push_out_no_gateway() {
     memory.settle(key("late"), Ok(Err(Refusal::NotAccepted)), None, start + secs(60));
     assert_eq!(memory.refused.len(), 1);
 }
-
-#[test]
-fn each_kind_of_refusal_is_told_now_and_then() {
-    let (mut memory, start) = (Memory::default(), Instant::now());
-    let refused = Verdict::Refused(Refusal::NoToken);
-    let mut told = |verdict: &Verdict, at| memory.is_worth_a_line(verdict, start + secs(at));
-    assert_eq!([told(&refused, 0), told(&refused, 59), told(&Verdict::Unknown, 59)], [true, false, true]);
-    assert!(told(&Verdict::Refused(Refusal::NotAccepted), 59));
-    assert_eq!([told(&refused, 60), told(&refused, 61)], [true, false]);
-}
