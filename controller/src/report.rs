@@ -16,6 +16,7 @@ mod calls;
 mod session;
 mod stream;
 mod summary;
+mod takeovers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -36,6 +37,7 @@ use crate::programmed::{Delta, Holding, Programmed, ProgrammedState, StreamId};
 use crate::snapshot::Snapshot;
 use calls::Calls;
 use session::{Node, ReportError, Sample};
+use takeovers::Takeovers;
 
 pub use summary::{LoadSummary, ReportStatus};
 
@@ -77,6 +79,7 @@ struct State {
     calls: Calls,
     /// By name, the same gateways as in `programmed`.
     members: BTreeMap<String, Member>,
+    takeovers: Takeovers,
     newest: u64,
 }
 
@@ -292,6 +295,10 @@ impl Reports {
             let holding = state.programmed.apply(node, stream, delta).ok_or(JoinError::Replaced)?;
             Ok(check(holding)?)
         })
+    }
+
+    fn is_takeover_worth_a_line(&self, node: &str, now: Instant) -> bool {
+        self.modify(|state| state.takeovers.note(node, now))
     }
 
     fn take_samples(&self, node: &str, stream: StreamId, samples: &[Sample]) {

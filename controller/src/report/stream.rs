@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use krypton_discovery::wire::{ReportRequest, ReportResponse};
 use tokio::sync::mpsc;
@@ -64,11 +65,7 @@ impl Stream {
                 let applied =
                     self.reports.apply(&node.id, stream, told.delta, |holding| session.check(holding));
                 if let Err(JoinError::Replaced) = applied {
-                    // One that only reconnects speaks on its new stream alone.
-                    log::warn!(
-                        node = node.id.as_str(), address:? = self.address;
-                        "Two gateways have one --node-id and push each other out; give each its own"
-                    );
+                    self.tell_takeover(&node.id);
                 }
                 applied?;
             }
@@ -77,6 +74,18 @@ impl Stream {
             let next = timeout(limits.answer_timeout, requests.message());
             let next = next.await.map_err(|_| Status::deadline_exceeded("nothing was reported in time"))?;
             told = session.take(next.map_err(End::Broken)?.ok_or(End::Left)?)?;
+        }
+    }
+}
+
+impl Stream {
+    /// A gateway that only reconnects may still have spoken on its old stream, once. Two push each other out on and on.
+    fn tell_takeover(&self, node: &str) {
+        if self.reports.is_takeover_worth_a_line(node, Instant::now()) {
+            log::warn!(
+                node, address:? = self.address;
+                "Two gateways have one --node-id and push each other out; give each its own"
+            );
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -17,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate::Configs;
+use crate::seldom::Seldom;
 
 /// How long nothing is accepted after accepting failed: file descriptors may have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,8 +43,8 @@ struct Shared {
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
-    /// Whether the log knows that handshakes fail.
-    told_handshake: Arc<AtomicBool>,
+    /// When the log was told that handshakes fail.
+    told_handshake: Seldom<()>,
 }
 
 // === impl Limits ===
@@ -73,8 +73,7 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(limits.connections));
-    let told_handshake = Arc::new(AtomicBool::new(false));
-    let shared = Shared { router, limits, shutdown: shutdown.clone(), told_handshake };
+    let shared = Shared { router, limits, shutdown: shutdown.clone(), told_handshake: Seldom::default() };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -121,7 +120,6 @@ async fn connection(stream: TcpStream, permit: OwnedSemaphorePermit, acceptor: T
             Err(_) => return,
         },
     };
-    shared.told_handshake.store(false, Ordering::Relaxed);
     let service = TowerToHyperService::new(shared.router);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -143,11 +141,11 @@ async fn connection(stream: TcpStream, permit: OwnedSemaphorePermit, acceptor: T
 // === impl Shared ===
 
 impl Shared {
-    /// Says once, until one succeeds, that handshakes fail: an API server with a wrong `caBundle` says so only there.
+    /// Says now and then that handshakes fail: an API server with a wrong `caBundle` says so only there.
     /// Whoever only looks whether the port is open is no failure.
     fn tell_handshake(&self, error: &io::Error) {
         let closed = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
-        if !closed && !self.told_handshake.swap(true, Ordering::Relaxed) {
+        if !closed && self.told_handshake.is_due((), Instant::now()) {
             log::warn!(error:% = error;
                 "TLS handshake with the webhooks failed; does caBundle fit the certificate?");
         }
