@@ -210,7 +210,7 @@ struct Asked {
 }
 
 impl Asked {
-    async fn start(namespace: &Namespace) -> Self {
+    fn start(namespace: &Namespace) -> Self {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
@@ -253,7 +253,7 @@ async fn what_changes_while_it_is_asked_about_is_left() {
         for name in ["changed", "left"] {
             create(namespace, name).await;
         }
-        let mut asked = Asked::start(namespace).await;
+        let mut asked = Asked::start(namespace);
         let question = asked.question().await;
         assert!(question.contains("2 objects to write.\nWrite 2?"), "{question}");
         let before = [get(namespace, "changed").await, get(namespace, "left").await];
@@ -262,7 +262,7 @@ async fn what_changes_while_it_is_asked_about_is_left() {
         assert!(no.text.contains("Nothing was written."), "{}", no.text);
         assert_eq!([get(namespace, "changed").await, get(namespace, "left").await], before);
 
-        let mut asked = Asked::start(namespace).await;
+        let mut asked = Asked::start(namespace);
         asked.question().await;
         let patch = Patch::Merge(json!({ "spec": { "timeout": "61s" } }));
         agents(namespace).patch("changed", &PatchParams::default(), &patch).await.unwrap();

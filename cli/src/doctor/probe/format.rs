@@ -125,7 +125,7 @@ mod tests {
     fn an_endless_line_is_not_held() {
         let mut messages = Format::Ndjson.messages();
         for _ in 0..10 {
-            messages.push(&[b'x'; MAX_LINE]);
+            messages.push(&vec![b'x'; MAX_LINE]);
         }
         let Messages::Ndjson(held) = &messages else { unreachable!("it was made so") };
         assert!(held.len() <= MAX_LINE);
