@@ -58,8 +58,8 @@ pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
     let target = format!("stream?events={EVENTS}&interval={}", INTERVAL.as_millis());
     let both = async {
         tokio::join!(
-            watch(way, Format::Sse, &target, EVENTS, length + LATE),
-            watch(way, Format::Ndjson, &target, EVENTS, length + LATE),
+            watch(way, Format::Sse, &target, EVENTS, (length + LATE, Early::Refused)),
+            watch(way, Format::Ndjson, &target, EVENTS, (length + LATE, Early::Refused)),
         )
     };
     match progress::during("watching two streams", Some(length), both).await {
@@ -94,7 +94,7 @@ async fn cuts(way: &Way, silence: Duration) -> Verdict {
         format!("stream?silence={}", silence.as_millis()),
         format!("stream?events={events}&interval={}", interval.as_millis()),
     );
-    let limit = silence + LATE;
+    let limit = (silence + LATE, Early::Cut);
     // Of these, events: they are what the fewest hold back.
     let silent = watch(way, Format::Sse, &silent_target, u32::MAX, limit);
     let busy = watch(way, Format::Sse, &busy_target, events, limit);
@@ -105,14 +105,23 @@ async fn cuts(way: &Way, silence: Duration) -> Verdict {
     }
 }
 
-/// Reads a stream to its end, at most for `limit`. Whole it is with `expected` events, or with the one that follows
+/// What it means when whoever is in front gives up before an answer begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Early {
+    /// No limit on silence is as short as the first look: it does not reach a gateway.
+    Refused,
+    /// It may be what is looked for.
+    Cut,
+}
+
+/// Reads a stream to its end, at most for a limit. Whole it is with `expected` events, or with the one that follows
 /// silence.
 async fn watch(
     way: &Way,
     format: Format,
     target: &str,
     expected: u32,
-    limit: Duration,
+    (limit, early): (Duration, Early),
 ) -> Result<(Seen, BTreeSet<Class>), Verdict> {
     let begin = Instant::now();
     let deadline = begin + limit;
@@ -126,14 +135,15 @@ async fn watch(
     let mut answer = match answer {
         Ok(Ok(answer)) => answer,
         // A connection that is ended without a word, after a while: cut, and never unreachable.
-        Ok(Err(HttpError::Exchange(_))) if seen.ended > Duration::from_secs(1) => {
+        Ok(Err(HttpError::Exchange(_))) if early == Early::Cut && seen.ended > Duration::from_secs(1) => {
             return Ok((seen, BTreeSet::new()));
         }
         Ok(Err(error)) => return Err(refusal::of_error(&error, way.url())),
         Err(_) => return Ok((seen, BTreeSet::new())),
     };
     let classes = class::of_server_header(answer.header("server"));
-    if answer.status == StatusCode::GATEWAY_TIMEOUT && !refusal::is_of_gateway(&answer) {
+    let is_timeout = answer.status == StatusCode::GATEWAY_TIMEOUT && !refusal::is_of_gateway(&answer);
+    if early == Early::Cut && is_timeout {
         return Ok((seen, classes));
     }
     if answer.status != StatusCode::OK || !answer.header("content-type").starts_with(format.content_type()) {

@@ -120,6 +120,7 @@ mod verdicts {
             ((302, ""), "redirected to https://elsewhere.example.com/"),
             ((401, ""), "asks for credentials"),
             ((503, "<html>"), "has no gateway to call"),
+            ((504, "<html>"), "has no gateway to call"),
             ((200, "<html>"), "something answers 200"),
         ] {
             let front = Front::start(Manners { answers: Some(answer), ..Manners::default() }).await;
