@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::certificate::{Server, State as CertificateState};
+use crate::certificate::{Server, State as CertificateState, UnixSeconds};
 use crate::discovery::Gateways;
 use crate::report::Reports;
 use crate::snapshot::Snapshot;
@@ -116,9 +116,10 @@ impl Admin {
     fn conditions(&self) -> Vec<(bool, String)> {
         // The listener is bound before anything is served, and its end is the process's end.
         let mut conditions = vec![(true, "discovery: listening".to_owned())];
+        let now = UnixSeconds::now();
         for (servers, state) in &self.certificates {
             let state = state.borrow();
-            conditions.extend(servers.iter().map(|server| certificate_condition(*server, &state)));
+            conditions.extend(servers.iter().map(|server| certificate_condition(*server, &state, now)));
         }
         let report = self.sources.report();
         let complete = self.snapshots.borrow().is_some();
@@ -145,14 +146,19 @@ impl Admin {
     }
 }
 
-/// A server that has no certificate closes every connection.
-fn certificate_condition(server: Server, state: &CertificateState) -> (bool, String) {
+/// A server that has no certificate closes every connection, and with one that has expired it is refused. Discovery is
+/// what gateways choose a replica for: one that they refuse is unready, and they keep the routes that they have.
+/// Webhooks that are refused must not take discovery away from gateways; that they expired is only said.
+fn certificate_condition(server: Server, state: &CertificateState, now: UnixSeconds) -> (bool, String) {
     let problem = state.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
-    let text = match state.expires {
-        Some(expires) => format!("expires {expires}"),
-        None => "none yet".to_owned(),
+    let (ready, text) = match state.expires {
+        Some(expires) if expires < now => {
+            (server != Server::Discovery, format!("expired {expires}; whoever connects refuses it"))
+        }
+        Some(expires) => (true, format!("expires {expires}")),
+        None => (false, "none yet".to_owned()),
     };
-    (state.expires.is_some(), format!("certificate of {}: {text}{problem}", server.as_str()))
+    (ready, format!("certificate of {}: {text}{problem}", server.as_str()))
 }
 
 async fn readyz(State(admin): State<Admin>, Query(query): Query<ReadyQuery>) -> Response {

@@ -1,9 +1,9 @@
 //! Admission webhooks: the API server asks before it stores an Agent.
 //!
-//! Owns the HTTPS server and the two answers; its certificate is the [`certificate`](crate::certificate)'s. Off by default: what can be checked without asking is
-//! checked by the schema and its rules; the webhooks say the rest early, all of it at once. They read no other object
-//! and write nothing, so every replica serves them, and an API server that cannot reach them may go on
-//! (`failurePolicy: Ignore`): the reconciler finds the same problems by the same function.
+//! Owns the HTTPS server and the two answers; its certificate is the [`certificate`](crate::certificate)'s. Off by
+//! default: what can be checked without asking is checked by the schema and its rules; the webhooks say the rest early,
+//! all of it at once. They read no other object and write nothing, so every replica serves them, and an API server that
+//! cannot reach them may go on (`failurePolicy: Ignore`): the reconciler finds the same problems by the same function.
 //!
 //! 1. [`Webhooks::bind`] takes the port: what can be wrong from the start is wrong here.
 //! 2. [`Webhooks::serve`] answers until shutdown, with the newest certificate; while there is none, connections are

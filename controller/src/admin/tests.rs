@@ -86,6 +86,22 @@ async fn a_server_without_a_certificate_is_not_ready() {
 }
 
 #[tokio::test]
+async fn an_expired_certificate_is_called_so_and_costs_readiness_where_gateways_connect() {
+    let said = "expired 2020-09-13T12:26:40Z; whoever connects refuses it\n";
+    for (servers, mark, status) in [
+        (&[Server::Discovery], "[-] certificate of discovery: ", StatusCode::SERVICE_UNAVAILABLE),
+        (&[Server::Webhooks], "[+] certificate of webhooks: ", StatusCode::OK),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.publish(0);
+        let state = CertificateState { expires: Some(UnixSeconds(1_600_000_000)), problem: None };
+        fixture.admin.certificates = vec![(servers, watch::channel(state).1)];
+        let (answered, verbose) = fixture.get("/readyz?verbose").await;
+        assert!(answered == status && verbose.contains(&format!("{mark}{said}")), "{verbose}");
+    }
+}
+
+#[tokio::test]
 async fn ready_names_what_is_missing() {
     let fixture = Fixture::new();
     let sources = &fixture.admin.sources;

@@ -1,6 +1,7 @@
 //! The writes, each on the version that was seen.
 //!
-//! Owns how a change is asked for. Never reads, creates or deletes, never repeats a call, never decides what is written.
+//! Owns how a change is asked for. Never reads, creates or deletes, never repeats a call, never decides what is
+//! written.
 
 use http::Request;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};

@@ -135,7 +135,7 @@ impl<K: Resource> Followed<K> {
             .to_owned();
         if !std::mem::replace(&mut self.told_fight, true) {
             log::warn!(object = self.what, by, seconds = REPAIR.as_secs();
-                "Somebody else undoes what is written for the controllers' certificate; it is written again so often at most");
+                "Somebody else undoes what is written for the controllers' certificate; it is repaired so often at most");
         }
         Some(wait)
     }

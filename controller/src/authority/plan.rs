@@ -25,8 +25,8 @@ use crate::certificate::x509::Cert;
 /// brings a ConfigMap to pods within about two minutes; a cache of gateways or people gets some more.
 pub(super) const OVERLAP: Duration = Duration::from_mins(10);
 
-/// How long an authority is published before it signs where the Secret was lost or spoilt: as long as the kubelet needs,
-/// so that whoever connects to a replica that held on is not cut off, and no longer, since a controller that starts
+/// How long an authority is published before it signs where the Secret was lost or spoilt: as long as the kubelet
+/// needs, so that no gateway is cut off that trusts what replicas hold, and no longer, since a controller that starts
 /// meanwhile has nothing to show.
 pub(super) const HURRY: Duration = Duration::from_mins(3);
 

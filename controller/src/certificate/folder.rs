@@ -15,7 +15,7 @@ use super::{CERTIFICATE, Certificate, KEY, Pair, PairError, UnixSeconds};
 pub const RELOAD: Duration = Duration::from_secs(2);
 
 /// Bytes of one file: what a Secret holds.
-const MAX_FILE: u64 = 1 << 20;
+pub(super) const MAX_FILE: u64 = 1 << 20;
 
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum FolderError {
     /// One cannot be read.
     #[error("{0}: {1}")]
     Read(PathBuf, std::io::Error),
+    /// One is too large.
+    #[error("{0}: larger than {MAX_FILE} bytes")]
+    Large(PathBuf),
     /// What the folder holds is no certificate with its key.
     #[error("{0}: {1}")]
     Pair(PathBuf, PairError),
@@ -70,10 +73,19 @@ impl Folder {
 
     /// Takes the files up if they changed; whether they did.
     pub(super) async fn reload(&mut self) -> Result<bool, FolderError> {
-        let certificate = read_file(&self.path, CERTIFICATE).await?;
-        let pair = Pair { certificate, key: read_file(&self.path, KEY).await? };
+        let pair = read_pair(&self.path).await?;
+        if let Ok(is_new) = self.certificate.take(pair) {
+            return Ok(is_new);
+        }
+        // The files may have been swapped between the two.
+        let pair = read_pair(&self.path).await?;
         self.certificate.take(pair).map_err(|error| FolderError::Pair(self.path.clone(), error))
     }
+}
+
+async fn read_pair(folder: &Path) -> Result<Pair, FolderError> {
+    let certificate = read_file(folder, CERTIFICATE).await?;
+    Ok(Pair { certificate, key: read_file(folder, KEY).await? })
 }
 
 async fn read_file(folder: &Path, name: &str) -> Result<Vec<u8>, FolderError> {
@@ -81,9 +93,10 @@ async fn read_file(folder: &Path, name: &str) -> Result<Vec<u8>, FolderError> {
     let mut content = Vec::new();
     let read = async {
         let file = tokio::fs::File::open(&path).await?;
-        file.take(MAX_FILE).read_to_end(&mut content).await
+        file.take(MAX_FILE + 1).read_to_end(&mut content).await
     };
     match read.await {
+        Ok(size) if size as u64 > MAX_FILE => Err(FolderError::Large(path)),
         Ok(_) => Ok(content),
         Err(error) => Err(FolderError::Read(path, error)),
     }
