@@ -124,7 +124,8 @@ impl Authority {
     /// Works for one term, at whose end it is dropped: every single write leaves what the next leader can go on with.
     pub async fn lead(&self, term: Term) -> Infallible {
         let calls = Calls::new(self.client.clone(), Some(term));
-        Work::new(&self.config, calls).run(self.news()).await
+        // It holds four objects: too much for the stack of whoever leads.
+        Box::pin(Work::new(&self.config, calls).run(self.news())).await
     }
 
     fn news(&self) -> impl Stream<Item = News> + Unpin + use<> {

@@ -33,7 +33,7 @@ pub(super) struct Followed<K> {
     /// Whether a look at it failed before anything was known.
     is_out_of_sight: bool,
     /// What was written last in this term.
-    written: Option<ObjectMeta>,
+    written: Option<Written>,
     /// When it was last written over what somebody else had written after us.
     repaired: Option<Instant>,
     /// Whether the log knows of a fight.
@@ -50,6 +50,12 @@ enum Known<K> {
     Unknown,
     Absent,
     There(K),
+}
+
+/// The object as a write left it.
+struct Written {
+    uid: Option<String>,
+    version: String,
 }
 
 /// Problems that the log knows.
@@ -135,7 +141,7 @@ impl<K: Resource> Followed<K> {
             .to_owned();
         if !std::mem::replace(&mut self.told_fight, true) {
             log::warn!(object = self.what, by, seconds = REPAIR.as_secs();
-                "Somebody else undoes what is written for the controllers' certificate; it is repaired so often at most");
+                "Somebody else undoes what the controllers' certificate needs; it is repaired so often at most");
         }
         Some(wait)
     }
@@ -148,7 +154,8 @@ impl<K: Resource> Followed<K> {
             self.told_fight &= before.is_some_and(|before| now.duration_since(before) < CALM);
         }
         self.unwritten.clear();
-        self.written = Some(object.meta().clone());
+        self.written =
+            Some(Written { uid: object.meta().uid.clone(), version: version(object.meta()).to_owned() });
         self.known = Known::There(object);
         Ok(())
     }
@@ -162,17 +169,21 @@ impl<K: Resource> Followed<K> {
 
     /// Whether somebody else wrote `seen` after us.
     fn is_of_others(&self, seen: &ObjectMeta) -> bool {
-        self.written.as_ref().is_some_and(|written| written.resource_version != seen.resource_version)
+        self.written.as_ref().is_some_and(|written| written.version != version(seen))
     }
 
     /// A watch may tell late what was there before a write.
     fn is_older_than_written(&self, seen: &ObjectMeta) -> bool {
         self.written.as_ref().is_some_and(|written| {
-            let version = |meta: &ObjectMeta| meta.resource_version.clone().unwrap_or_default();
-            let (seen_at, written_at) = (version(seen), version(written));
-            written.uid == seen.uid && seen_at != written_at && !is_newer(&seen_at, &written_at)
+            written.uid == seen.uid
+                && written.version != version(seen)
+                && !is_newer(version(seen), &written.version)
         })
     }
+}
+
+fn version(meta: &ObjectMeta) -> &str {
+    meta.resource_version.as_deref().unwrap_or_default()
 }
 
 /// Who else wrote last, as far as the API server knows.
@@ -199,8 +210,8 @@ mod tests {
         serde_json::from_value(json!({ "metadata": metadata })).unwrap()
     }
 
-    fn version(followed: &Followed<ConfigMap>) -> Option<&str> {
-        followed.there()?.metadata.resource_version.as_deref()
+    fn known(followed: &Followed<ConfigMap>) -> Option<&str> {
+        followed.there().map(|object| version(&object.metadata))
     }
 
     #[test]
@@ -237,14 +248,14 @@ mod tests {
         followed.take(Sight::There(seen("8")));
         followed.wrote(Ok(seen("10")), Instant::now()).unwrap();
         followed.take(Sight::There(seen("9")));
-        assert_eq!(version(&followed), Some("10"));
+        assert_eq!(known(&followed), Some("10"));
         followed.take(Sight::There(seen("11")));
-        assert_eq!(version(&followed), Some("11"));
+        assert_eq!(known(&followed), Some("11"));
         // Another object of that name.
         let mut other = seen("3");
         other.metadata.uid = Some("other".into());
         followed.take(Sight::There(other));
-        assert_eq!(version(&followed), Some("3"));
+        assert_eq!(known(&followed), Some("3"));
     }
 
     #[test]

@@ -23,7 +23,8 @@ const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhoo
 /// What is in the cluster, and what was asked of it.
 #[derive(Default)]
 struct Objects {
-    objects: BTreeMap<String, Value>,
+    /// By path.
+    all: BTreeMap<String, Value>,
     version: u64,
     calls: Vec<String>,
     /// What writes to the path are answered with.
@@ -36,29 +37,29 @@ struct Cluster(Arc<Mutex<Objects>>);
 // === impl Objects ===
 
 impl Objects {
-    fn patch(&mut self, path: &str, patch: &Value) -> (u16, Value) {
+    fn patch(&mut self, path: &str, change: &Value) -> (u16, Value) {
         self.calls.push(path.to_owned());
-        let seen = match patch {
+        let seen = match change {
             Value::Array(operations) => operations[0]["value"].clone(),
             merge => merge["metadata"]["resourceVersion"].clone(),
         };
-        let is_stale = self.objects[path]["metadata"]["resourceVersion"] != seen;
+        let is_stale = self.all[path]["metadata"]["resourceVersion"] != seen;
         if let Some(code) = self.refused.get(path).copied().or(is_stale.then_some(409)) {
             let message = "because";
             return (code, json!({ "status": "Failure", "code": code, "reason": "r", "message": message }));
         }
-        (200, self.write(path, patch))
+        (200, self.write(path, change))
     }
 
-    fn write(&mut self, path: &str, patch: &Value) -> Value {
+    fn write(&mut self, path: &str, change: &Value) -> Value {
         self.version += 1;
-        let object = self.objects.get_mut(path).unwrap();
-        match patch {
+        let object = self.all.get_mut(path).unwrap();
+        match change {
             Value::Array(operations) => operations.iter().for_each(|operation| {
                 let (parent, field) = operation["path"].as_str().unwrap().rsplit_once('/').unwrap();
                 object.pointer_mut(parent).unwrap()[field] = operation["value"].clone();
             }),
-            patch => merge(object, patch),
+            change => merge(object, change),
         }
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         object.clone()
@@ -93,7 +94,7 @@ impl Cluster {
             if name == "w" {
                 object["webhooks"] = json!([webhook]);
             }
-            objects.objects.insert(path.to_owned(), object);
+            objects.all.insert(path.to_owned(), object);
         }
         Self(Arc::new(Mutex::new(objects)))
     }
@@ -115,7 +116,7 @@ impl Cluster {
     }
 
     async fn get<K: DeserializeOwned>(&self, path: &str) -> K {
-        serde_json::from_value(self.0.lock().await.objects[path].clone()).unwrap()
+        serde_json::from_value(self.0.lock().await.all[path].clone()).unwrap()
     }
 
     async fn sight<K: DeserializeOwned>(&self, path: &str) -> Sight<K> {
@@ -123,8 +124,8 @@ impl Cluster {
     }
 
     /// Somebody else writes.
-    async fn disturb(&self, path: &str, patch: Value) {
-        self.0.lock().await.write(path, &patch);
+    async fn disturb(&self, path: &str, change: Value) {
+        self.0.lock().await.write(path, &change);
     }
 
     async fn refuse(&self, path: &'static str, code: u16) {
@@ -248,22 +249,22 @@ async fn a_webhook_that_cannot_be_helped_keeps_neither_gateways_nor_the_other_aw
 #[tokio::test]
 async fn whoever_undoes_it_is_answered_at_once_and_then_not_so_soon() {
     let undone = json!([{ "path": "/webhooks/0/clientConfig/caBundle", "value": "YQ==" }]);
-    for (path, patch) in [(CONFIG_MAP, json!({ "data": null })), (MUTATING, undone)] {
+    for (path, change) in [(CONFIG_MAP, json!({ "data": null })), (MUTATING, undone)] {
         let (cluster, config) = (Cluster::new(), config());
         let mut work = Work::new(&config, Calls::new(cluster.client(), None));
         cluster.sees_all(&mut work).await;
         look(&mut work).await.unwrap();
         cluster.calls().await;
-        cluster.disturb(path, patch.clone()).await;
+        cluster.disturb(path, change.clone()).await;
         cluster.sees_all(&mut work).await;
         look(&mut work).await.unwrap();
         assert_eq!(cluster.calls().await, [path]);
-        cluster.disturb(path, patch).await;
+        cluster.disturb(path, change).await;
         cluster.sees_all(&mut work).await;
         let again = look(&mut work).await.unwrap();
         assert!(cluster.calls().await.is_empty(), "{path}");
         assert!((20..=30).contains(&again.as_secs()), "{again:?}");
-        // Others do not wait with it.
+        // The other configuration does not wait with it; where the bundle waits, all do.
         cluster
             .disturb(VALIDATING, json!([{ "path": "/webhooks/0/clientConfig/caBundle", "value": "YQ==" }]))
             .await;
