@@ -223,18 +223,27 @@ impl DiscoveryClient {
             log::debug!(controller:%, error:%; "Still no controller");
             return;
         }
-        match freshness {
-            Freshness::Empty => {
-                log::warn!(controller:%, error:%; "Cannot reach the controller; trying again");
-            }
-            Freshness::FromDisk { .. } => {
-                log::warn!(controller:%, error:%; "Cannot reach the controller; serving the table from disk and trying again");
-            }
-            Freshness::Live | Freshness::Lost { .. } => {
-                log::warn!(controller:%, error:%; "Lost the controller; serving the last table and trying again");
-            }
-        }
+        let (trouble, meanwhile) = headline(trouble, freshness);
+        log::warn!(controller:%, error:%; "{trouble}; {meanwhile}");
     }
+}
+
+/// What the log says of `trouble`: what a person looks at first, and what is served meanwhile.
+fn headline(trouble: Trouble, freshness: Freshness) -> (&'static str, &'static str) {
+    let had_one = matches!(freshness, Freshness::Live | Freshness::Lost { .. });
+    let trouble = match trouble {
+        Trouble::Away if had_one => "Lost the controller",
+        Trouble::Away => "Cannot reach the controller",
+        Trouble::Untrusted => "The controller is not trusted",
+        Trouble::Refused => "The controller refuses this gateway",
+        Trouble::Files => "Credentials cannot be read",
+    };
+    let meanwhile = match freshness {
+        Freshness::Empty => "trying again",
+        Freshness::FromDisk { .. } => "serving the table from disk and trying again",
+        Freshness::Live | Freshness::Lost { .. } => "serving the last table and trying again",
+    };
+    (trouble, meanwhile)
 }
 
 /// The leader is dialled as any controller is. `None` for what is no `host:port`.

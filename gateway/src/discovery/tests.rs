@@ -289,3 +289,21 @@ async fn five_thousand_agents_come_in_one_table() {
     stream.send(vec![], &[]).await;
     assert_eq!((running.table.len(), running.port("ns/agent-4999")), (5_000, Some(5_000)));
 }
+
+#[test]
+fn the_log_says_first_what_a_person_looks_at() {
+    let lost = Freshness::Lost { since: Instant::now() };
+    for (trouble, freshness, told) in [
+        (Trouble::Away, Freshness::Empty, ("Cannot reach the controller", "trying again")),
+        (Trouble::Away, lost, ("Lost the controller", "serving the last table and trying again")),
+        (Trouble::Refused, Freshness::Empty, ("The controller refuses this gateway", "trying again")),
+        (
+            Trouble::Untrusted,
+            Freshness::Live,
+            ("The controller is not trusted", "serving the last table and trying again"),
+        ),
+        (Trouble::Files, Freshness::Empty, ("Credentials cannot be read", "trying again")),
+    ] {
+        assert_eq!(headline(trouble, freshness), told);
+    }
+}

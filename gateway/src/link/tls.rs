@@ -20,6 +20,8 @@ use super::credentials::Tls;
 pub(crate) struct TlsError {
     name: String,
     text: String,
+    /// It ended before the controller showed who it is.
+    is_closed: bool,
 }
 
 /// Connects to `address`, and goes on only if it shows that it is who `tls` names.
@@ -36,8 +38,27 @@ pub(super) async fn dial(
     let stream = tcp.oneshot(address).await?.into_inner();
     let name = tls.name.to_str().into_owned();
     let stream = TlsConnector::from(tls.config).connect(tls.name, stream).await;
-    let stream = stream.map_err(|error| TlsError { text: words(&error, &name), name })?;
+    let stream = stream.map_err(|error| TlsError {
+        text: words(&error, &name),
+        name,
+        is_closed: is_closed(&error),
+    })?;
     Ok(TokioIo::new(stream))
+}
+
+// === impl TlsError ===
+
+impl TlsError {
+    /// Whether the controller hung up, and so said nothing that could be distrusted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+}
+
+/// What is closed before it has read everything is reset.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 /// What went wrong, and where the reader finds the cause.
@@ -47,7 +68,7 @@ fn words(error: &io::Error, name: &str) -> String {
         Some(rustls::Error::InvalidCertificate(why)) => certificate_words(why, name),
         Some(rustls::Error::InvalidMessage(_)) => "what answers does not speak TLS".to_owned(),
         Some(other) => other.to_string(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+        None if is_closed(error) => {
             "the controller closed the connection; it may have no certificate yet".to_owned()
         }
         None => error.to_string(),
@@ -97,8 +118,11 @@ mod tests {
             let text = said(rustls::Error::InvalidCertificate(why));
             assert!(text.starts_with(sentence), "{text}");
         }
-        let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
-        assert!(words(&closed, "controller").starts_with("the controller closed the connection"));
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe]
+        {
+            let said = words(&io::Error::new(kind, "closed"), "controller");
+            assert_eq!(said, "the controller closed the connection; it may have no certificate yet");
+        }
         let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         assert_eq!(said(plain), "what answers does not speak TLS");
     }

@@ -24,6 +24,7 @@ pub(crate) struct Told(Vec<Trouble>);
 impl From<&LinkError> for Trouble {
     fn from(error: &LinkError) -> Self {
         match error {
+            LinkError::Tls(error) if error.is_closed() => Self::Away,
             LinkError::Tls(_) => Self::Untrusted,
             LinkError::File(_) => Self::Files,
             LinkError::Status(status)

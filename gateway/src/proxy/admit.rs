@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::Gateway;
-use super::ctx::{Agent, CallCtx};
+use super::ctx::{Accounting, Agent, CallCtx};
 use super::error::{AgentName, CallError};
 use super::headers::{self, Facts};
 use super::probe::{ProbeRequest, StreamPlan};
@@ -83,9 +83,11 @@ impl Gateway {
     fn admit_probe(
         &self,
         session: &mut Session,
-        ctx: &CallCtx,
+        ctx: &mut CallCtx,
         query: Option<&[u8]>,
     ) -> Result<Admission, CallError> {
+        // Whatever becomes of it, it is no call of an agent.
+        ctx.accounting = Accounting::LogOnly;
         self.served_host(session)?;
         if !self.policy.answers_probe {
             return Err(CallError::ProbeDisabled);

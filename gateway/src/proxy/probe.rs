@@ -24,7 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::ctx::{Accounting, CallCtx};
+use super::ctx::CallCtx;
 use super::error::{CallError, Outcome};
 use super::{Gateway, headers, respond};
 use crate::metrics::ProbeMetrics;
@@ -150,7 +150,6 @@ impl Gateway {
             return Err(CallError::ShuttingDown.into());
         }
         let _slot = self.probes.enter()?;
-        ctx.accounting = Accounting::LogOnly;
         if !ctx.is_h2 {
             // What comes now is the client's next request, and must not hide that it leaves.
             ctx.watch.set_upload_done();
@@ -217,7 +216,6 @@ impl Gateway {
 
     async fn probe_upload(&self, session: &mut Session, ctx: &mut CallCtx) -> Result<(), Ended> {
         let _slot = self.probes.enter()?;
-        ctx.accounting = Accounting::LogOnly;
         if announced(session).is_some_and(|length| length > UPLOAD_LIMIT) {
             return Err(CallError::ProbeUploadTooLarge.into());
         }

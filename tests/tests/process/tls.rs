@@ -7,16 +7,15 @@ use krypton_e2e::authority::{Authority, Validity};
 use krypton_e2e::programs::{Controller, Gateway, krypton};
 use krypton_e2e::state::RunDir;
 use krypton_e2e::wait::eventually;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::manifest::Manifests;
 use crate::support::{SOON, freshness_becomes, is_ready, json_lines, logged, metric_becomes, status_becomes};
 
-/// With a table before, or without one.
-const AWAY: [&str; 2] = [
-    "Cannot reach the controller; trying again",
-    "Lost the controller; serving the last table and trying again",
-];
+/// What the log says first, with a table before or without one.
+const UNTRUSTED: &str = "The controller is not trusted; ";
+const UNREADABLE: &str = "Credentials cannot be read; ";
 
 /// A controller with a certificate, and what its gateways trust.
 struct Place {
@@ -52,12 +51,16 @@ impl Place {
     }
 }
 
+/// The lines of the log that begin with `headline`.
+fn told(gateway: &Gateway, headline: &str) -> Vec<Value> {
+    let lines = json_lines(&gateway.process.log()).into_iter();
+    lines.filter(|line| line["message"].as_str().is_some_and(|told| told.starts_with(headline))).collect()
+}
+
 /// Why the gateway has no controller, as its log says.
-async fn lost_because(gateway: &Gateway, words: &str) {
+async fn lost_because(gateway: &Gateway, headline: &str, words: &str) {
     eventually(&format!("the log says: {words}"), SOON, async || {
-        let lines = json_lines(&gateway.process.log());
-        let told: Vec<_> =
-            lines.iter().filter(|line| AWAY.iter().any(|away| line["message"] == *away)).collect();
+        let told = told(gateway, headline);
         ensure!(
             told.iter().any(|line| line["error"].as_str().is_some_and(|error| error.contains(words))),
             "{told:?}"
@@ -93,7 +96,7 @@ async fn a_certificate_is_renewed_and_its_authority_rotated_without_a_restart() 
     // Who is connected stays so; who comes is shown the new one.
     freshness_becomes(&first, "live").await;
     let second = place.gateway(&bundle).await;
-    lost_because(&second, "unknown issuer: no certificate in --discovery-ca-file signed").await;
+    lost_because(&second, UNTRUSTED, "unknown issuer: no certificate in --discovery-ca-file signed").await;
     logged(
         &place.controller.process.log(),
         "TLS handshake with a gateway failed; does its --discovery-ca-file fit the certificate?",
@@ -128,14 +131,10 @@ async fn who_cannot_be_trusted_is_told_once_with_the_reason() {
     ] {
         let place = Place::start(&authority, names, validity).await;
         let gateway = place.gateway(&place.bundle("ca.crt", &[trusted])).await;
-        lost_because(&gateway, words).await;
+        lost_because(&gateway, UNTRUSTED, words).await;
         status_becomes(gateway.admin, "/readyz?verbose", 503).await;
-        let lines = json_lines(&gateway.process.log());
-        assert_eq!(
-            lines.iter().filter(|line| AWAY.iter().any(|away| line["message"] == *away)).count(),
-            1,
-            "{lines:?}"
-        );
+        let told = told(&gateway, UNTRUSTED);
+        assert_eq!(told.len(), 1, "{told:?}");
     }
 }
 
@@ -144,9 +143,9 @@ async fn a_bundle_that_comes_late_is_found() {
     let authority = Authority::new().unwrap();
     let place = Place::start(&authority, &["localhost"], Validity::Now).await;
     let gateway = place.gateway(&place.folder.path().join("ca.crt")).await;
-    lost_because(&gateway, "--discovery-ca-file").await;
+    lost_because(&gateway, UNREADABLE, "--discovery-ca-file").await;
     place.bundle("ca.crt", &[]);
-    lost_because(&gateway, "No such file").await;
+    lost_because(&gateway, UNREADABLE, "No such file").await;
     place.bundle("ca.crt", &[&authority]);
     is_ready(gateway.admin).await;
 }
