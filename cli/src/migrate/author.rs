@@ -67,11 +67,6 @@ pub(crate) fn of(object: &Value, field: &str) -> Author {
     }
 }
 
-/// Whether a manager's Updates say nothing about a wish. The Go system writes back the whole object.
-fn is_silent(manager: &str) -> bool {
-    KUBECTL_APPLY.contains(&manager) || GO_FIELD_MANAGERS.contains(&manager)
-}
-
 /// The entries about the object itself, and not about its status or scale.
 fn entries(object: &Value) -> impl Iterator<Item = &Value> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
