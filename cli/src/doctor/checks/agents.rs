@@ -67,7 +67,10 @@ fn not_ready(agent: &Value) -> Option<Finding> {
 
 /// For how long an Agent may be silent; `None` where it does not decode.
 fn timeout(agent: &Value) -> Option<Duration> {
-    Some(Agent::from_value(agent.clone()).ok()?.spec.effective().timeout)
+    let spec = Agent::from_value(agent.clone()).ok()?.spec;
+    let effective = spec.effective();
+    // No call lasts longer than `maxDuration`, so no silence does.
+    Some(effective.max_duration.map_or(effective.timeout, |whole| whole.min(effective.timeout)))
 }
 
 /// For how long the most silent of the Agents that were read may be silent.
@@ -148,6 +151,7 @@ mod tests {
             (json!({}), "60s", true),
             (json!({ "timeout": "5m30s" }), "330s", true),
             (json!({ "timeout": "30s" }), "60s", false),
+            (json!({ "timeout": "400s", "maxDuration": "60s" }), "330s", false),
         ] {
             let findings = found(vec![agent(spec.clone(), "True", "Ready")], limit);
             assert_eq!(findings[0].name == "TimeoutReachesIngress", told, "{spec} {limit}");
