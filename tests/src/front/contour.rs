@@ -1,29 +1,33 @@
 //! Contour, an ingress controller for both `Ingress` and `HTTPRoute`, and the Envoy that it drives.
 //!
 //! Owns: the kinds it needs in a cluster, its configuration, both processes and their end. It watches one namespace, with
-//! one Gateway there, and needs an address of its own (of a [`crate::bridge`]): all of its ports are the usual ones.
+//! one Gateway there, and others where told to. It needs an address of its own (of a [`crate::bridge`]): all of its ports
+//! are the usual ones.
 //!
 //! Flow: [`install_kinds`] once; [`Contour::start`] makes the Gateway and starts `contour serve`; `contour bootstrap`
 //! writes Envoy's start file; Envoy gets all else from Contour (xDS, without TLS: both are on this machine). Clients are
 //! taken once there is a first route.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::{envoy, fill, text};
+use crate::authority::{Authority, Validity};
 use crate::cluster::{Cluster, Namespace};
 use crate::process::{Program, Running};
 use crate::state::RunDir;
 use crate::tools::CONTOUR;
 
-/// Of the GatewayClass, which all tests share, and of the Gateway in each namespace. Ingresses have the class
-/// `contour` too, which is what Contour serves unless told otherwise.
+/// Of the classes, which all tests share, and of the Gateway in each namespace. It is the IngressClass that Contour serves
+/// unless told otherwise.
 pub const NAME: &str = "contour";
 
 const CONFIG: &str = include_str!("contour.yaml");
@@ -51,7 +55,7 @@ pub struct Contour {
     _folder: TempDir,
 }
 
-/// Makes the cluster know Contour's and Gateway API's kinds, and the GatewayClass. May be called by each test.
+/// Makes the cluster know Contour's and Gateway API's kinds, and its classes. May be called by each test.
 ///
 /// # Errors
 /// When Contour was not prepared, or the API server refuses them.
@@ -77,6 +81,19 @@ impl Contour {
     /// # Errors
     /// When a program is not there or does not come to listen; with the end of its log.
     pub async fn start(namespace: &Namespace, ip: Ipv4Addr, stream_idle_timeout: Duration) -> Result<Self> {
+        Self::start_for(namespace, &[], ip, stream_idle_timeout).await
+    }
+
+    /// The same, which also serves Ingresses and HTTPRoutes in `others`. Those need not exist yet.
+    ///
+    /// # Errors
+    /// As [`Contour::start`].
+    pub async fn start_for(
+        namespace: &Namespace,
+        others: &[&str],
+        ip: Ipv4Addr,
+        stream_idle_timeout: Duration,
+    ) -> Result<Self> {
         let run = RunDir::of_this_process()?;
         // Envoy's admin socket lives in it, and the path of a socket may have 107 bytes.
         let folder = tempfile::Builder::new().prefix("c-").tempdir_in(run.path())?;
@@ -84,12 +101,14 @@ impl Contour {
         let idle = format!("{}ms", stream_idle_timeout.as_millis());
         let values = [("namespace", namespace.name()), ("name", NAME), ("stream_idle_timeout", &idle)];
         std::fs::write(&config, fill(CONFIG, &values)?)?;
+        namespace.apply(&certificate(folder.path())?).await?;
         namespace.apply(GATEWAY).await?;
 
         let address = ip.to_string();
+        let watched = [&[namespace.name()], others].concat().join(",");
         let contour = Program::new("contour", CONTOUR.find()?)
             .args(["serve", "--no-incluster", "--insecure", "--disable-leader-election"])
-            .args(["--watch-namespaces", namespace.name()])
+            .args(["--watch-namespaces", &watched])
             .args(["--xds-address", &address, "--xds-port", XDS_PORT])
             .args(["--http-address", &address, "--health-address", &address])
             .args(["--debug-http-address", &address, "--stats-address", &address])
@@ -127,6 +146,19 @@ impl Contour {
         }
         Ok(None)
     }
+}
+
+/// What the Gateway's second listener shows, as a Secret. Nobody calls it; but a Contour without one takes only the first
+/// path of an Ingress.
+fn certificate(folder: &Path) -> Result<String> {
+    Authority::new()?.issue(folder, &["*.test"], Validity::Now)?;
+    let read = |name: &str| std::fs::read_to_string(folder.join(name));
+    let data = json!({ "tls.crt": read("tls.crt")?, "tls.key": read("tls.key")? });
+    let metadata = json!({ "name": NAME });
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "stringData": data,
+    });
+    Ok(secret.to_string())
 }
 
 /// Has Contour write the file that Envoy starts with; gives back its path.
