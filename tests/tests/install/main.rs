@@ -7,9 +7,11 @@
 #[path = "../cluster/conditions.rs"]
 mod conditions;
 #[cfg(test)]
-mod first_call;
+mod front;
 #[cfg(test)]
 mod images;
+#[cfg(test)]
+mod ingress;
 #[cfg(test)]
 #[path = "../cluster/objects.rs"]
 mod objects;

@@ -68,13 +68,24 @@ async fn tell_state(cluster: &Cluster) {
 
 /// The defaults, but for where the images are.
 pub(crate) fn values(tag: &str) -> String {
-    json!({ "image": { "registry": REGISTRY, "tag": tag } }).to_string()
+    values_with(tag, json!({}))
+}
+
+/// Those keys beside them.
+pub(crate) fn values_with(tag: &str, mut keys: Value) -> String {
+    keys["image"] = json!({ "registry": REGISTRY, "tag": tag });
+    keys.to_string()
 }
 
 /// Installs the chart as the guide says.
 pub(crate) async fn install(cluster: &Cluster) -> Helm {
+    install_with(cluster, json!({})).await
+}
+
+/// Installs the chart with those keys beside the defaults.
+pub(crate) async fn install_with(cluster: &Cluster, keys: Value) -> Helm {
     let helm = Helm::on(cluster).unwrap();
-    helm.install(RELEASE, &values(TAG), &["--create-namespace"]).await.unwrap();
+    helm.install(RELEASE, &values_with(TAG, keys), &["--create-namespace"]).await.unwrap();
     helm
 }
 
