@@ -6,10 +6,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
 
+use crate::cluster::Cluster;
 use crate::process::{Program, Running};
 use crate::state::RunDir;
 
@@ -48,6 +51,38 @@ pub struct ExampleAgent {
     pub process: Running,
     /// Where it answers.
     pub http: SocketAddr,
+}
+
+/// What a run of `kubectl-krypton` printed, and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// `None` when a signal ended it.
+    pub status: Option<i32>,
+    /// Its answer.
+    pub answer: String,
+    /// What it said beside it.
+    pub said: String,
+}
+
+/// Runs `kubectl-krypton` on that cluster, as its administrator.
+///
+/// # Errors
+/// When it was not built.
+pub async fn kubectl_krypton(cluster: &Cluster, args: &[&str]) -> Result<Ran> {
+    let mut command = kubectl_krypton_command(cluster)?;
+    let output = command.args(args).output().await.context("cannot run kubectl-krypton")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Ran { status: output.status.code(), answer: text(&output.stdout), said: text(&output.stderr) })
+}
+
+/// The same for whoever reads its answer while it runs; it ends with its handle.
+///
+/// # Errors
+/// When it was not built.
+pub fn kubectl_krypton_command(cluster: &Cluster) -> Result<Command> {
+    let mut command = Command::new(binary("kubectl-krypton")?);
+    command.env("KUBECONFIG", cluster.kubeconfig()).stdin(Stdio::null()).kill_on_drop(true);
+    Ok(command)
 }
 
 // === impl Gateway ===

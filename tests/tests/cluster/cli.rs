@@ -3,19 +3,19 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use anyhow::ensure;
 use krypton_e2e::cluster::{Cluster, Namespace, shared};
 use krypton_e2e::control_plane::ControlPlane;
-use krypton_e2e::programs::binary;
+use krypton_e2e::programs::{kubectl_krypton, kubectl_krypton_command};
 use krypton_e2e::wait::eventually;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
 use crate::crd::{agents, try_create};
@@ -30,16 +30,8 @@ struct Ran {
 }
 
 async fn cli(cluster: &Cluster, args: &[&str]) -> Ran {
-    let program = binary("kubectl-krypton").unwrap();
-    let output = Command::new(program)
-        .args(args)
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let Output { status, stdout, stderr } = output.await.unwrap();
-    let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-    Ran { status: status.code(), text }
+    let ran = kubectl_krypton(cluster, args).await.unwrap();
+    Ran { status: ran.status, text: ran.answer + &ran.said }
 }
 
 /// The Agent as it is stored.
@@ -216,7 +208,8 @@ impl Asked {
         unlockpt(&terminal).unwrap();
         let other_end = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
         let other_end = File::options().read(true).write(true).open(other_end).unwrap();
-        let mut child = Command::new(binary("kubectl-krypton").unwrap())
+        let mut child = kubectl_krypton_command(cluster)
+            .unwrap()
             .args(["migrate", "--ask", "--only", "defaults", "--unrecorded", "-n", namespace.name()])
             .env("KUBECONFIG", namespace.cluster().kubeconfig())
             .stdin(other_end)

@@ -16,6 +16,8 @@ mod ingress;
 #[path = "../cluster/objects.rs"]
 mod objects;
 #[cfg(test)]
+mod plugin;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod upgrades;
