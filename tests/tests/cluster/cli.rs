@@ -208,13 +208,11 @@ impl Asked {
         unlockpt(&terminal).unwrap();
         let other_end = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
         let other_end = File::options().read(true).write(true).open(other_end).unwrap();
-        let mut child = kubectl_krypton_command(cluster)
+        let mut child = kubectl_krypton_command(namespace.cluster())
             .unwrap()
             .args(["migrate", "--ask", "--only", "defaults", "--unrecorded", "-n", namespace.name()])
-            .env("KUBECONFIG", namespace.cluster().kubeconfig())
             .stdin(other_end)
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
