@@ -9,6 +9,8 @@ mod conditions;
 #[cfg(test)]
 mod front;
 #[cfg(test)]
+mod given_certificate;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod ingress;
