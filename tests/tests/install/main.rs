@@ -25,3 +25,5 @@ mod support;
 mod upgrades;
 #[cfg(test)]
 mod upstream;
+#[cfg(test)]
+mod webhooks;
