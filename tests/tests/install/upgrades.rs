@@ -1,5 +1,7 @@
 //! A release that changes while calls go on: an upgrade, a rollback, an uninstall and what outlives it.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -7,13 +9,16 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use krypton_crd::Agent;
+use krypton_e2e::cluster::Namespace;
+use krypton_e2e::helm::CHART;
 use krypton_e2e::node::images::AGENT;
 use krypton_e2e::node::krypton::{NEXT_TAG, TAG};
 use krypton_e2e::traffic::Load;
 use krypton_e2e::wait::eventually;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::conditions::condition_becomes;
 use crate::objects::put;
@@ -24,6 +29,9 @@ use crate::support::{
 /// Two hundred calls a second beside fifty streams of eight seconds: longer than a gateway that was told to stop goes on
 /// taking connections (5 s), shorter than what it gives running calls to finish (300 s).
 const HEAVY: Load = Load { calls: 8, streams: 50, uploads: 1, pieces: 32, pace: Duration::from_millis(250) };
+
+/// One that no version has.
+const NEW_FIELD: &str = "region";
 
 #[tokio::test]
 async fn an_upgrade_and_its_rollback_under_load_lose_no_call() {
@@ -55,6 +63,72 @@ async fn an_upgrade_and_its_rollback_under_load_lose_no_call() {
         condition_becomes(namespace, "echo", "Ready", "True", "Ready").await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_rollback_with_a_new_field_in_use_keeps_the_agent_served_and_writable() {
+    with_node(async |namespace| {
+        let cluster = namespace.cluster();
+        let helm = install(cluster).await;
+        let newer = chart_with_a_new_field();
+        let newer = newer.path().to_str().unwrap();
+        let upgrade = ["upgrade", RELEASE.name, newer, "--namespace", RELEASE.namespace, "--values=-"];
+        helm.run(&upgrade, &values(NEXT_TAG)).await.unwrap();
+        pods_are(cluster, "gateway", 2, NEXT_TAG).await;
+        pods_are(cluster, "controller", 2, NEXT_TAG).await;
+        put(namespace, newer_agent()).await.unwrap();
+        is_answered(namespace, "echo").await;
+        condition_becomes(namespace, "echo", "Ready", "True", "Ready").await;
+        assert_eq!(new_field(namespace).await, "north");
+
+        let rollback = traffic(namespace, "echo", HEAVY).await;
+        helm.rollback(RELEASE, &[]).await.unwrap();
+        pods_are(cluster, "gateway", 2, TAG).await;
+        pods_are(cluster, "controller", 2, TAG).await;
+        end(rollback, "helm rollback with a new field in use").await;
+        // To a reader it is gone at once, and a writer who still has it is told.
+        assert_eq!(new_field(namespace).await, "");
+        let refused = put(namespace, newer_agent()).await.unwrap_err();
+        assert!(format!("{refused:#}").contains(NEW_FIELD), "{refused:#}");
+        let agents: Api<Agent> = namespace.api();
+        let more = Patch::Merge(json!({ "spec": { "minReplicas": 3 } }));
+        agents.patch("echo", &PatchParams::default(), &more).await.unwrap();
+        condition_becomes(namespace, "echo", "Ready", "True", "Ready").await;
+
+        // That write, as any, stored the Agent without it: it does not come back by itself.
+        helm.run(&upgrade, &values(NEXT_TAG)).await.unwrap();
+        pods_are(cluster, "controller", 2, NEXT_TAG).await;
+        assert_eq!(new_field(namespace).await, "");
+        put(namespace, newer_agent()).await.unwrap();
+        assert_eq!(new_field(namespace).await, "north");
+        is_answered(namespace, "echo").await;
+    })
+    .await;
+}
+
+/// The repository's chart, as a later version could be: its definition of the Agent has one field more.
+fn chart_with_a_new_field() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = Command::new("cp").arg("-r").arg(format!("{CHART}/.")).arg(folder.path()).status().unwrap();
+    assert!(copy.success());
+    let definition = folder.path().join("files/crds/agents.yaml");
+    let old = fs::read_to_string(&definition).unwrap();
+    let known = "              appProtocol:\n";
+    let new = format!("              {NEW_FIELD}:\n                type: string\n{known}");
+    assert_eq!(old.matches(known).count(), 1);
+    fs::write(&definition, old.replace(known, &new)).unwrap();
+    folder
+}
+
+fn newer_agent() -> Value {
+    busy_agent("echo", AGENT, json!({ "minReplicas": 2, NEW_FIELD: "north" }))
+}
+
+/// What the Agent has in that field; empty where it does not.
+async fn new_field(namespace: &Namespace) -> String {
+    let path = format!("jsonpath={{.spec.{NEW_FIELD}}}");
+    let get = ["get", "agent", "echo", "--namespace", namespace.name(), "--output", &path];
+    namespace.cluster().kubectl(&get, "").await.unwrap()
 }
 
 #[tokio::test]
