@@ -49,6 +49,8 @@ pub(crate) struct Gathered {
     pub(crate) crd: Read<Option<Value>>,
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) certificates: Vec<Certificate>,
+    /// Secrets with certificates of the controllers' that do not exist.
+    pub(crate) missing_secrets: Vec<String>,
     /// The CAs that the controllers publish, PEM.
     pub(crate) authority: Option<String>,
     pub(crate) agents: Read<Vec<Value>>,
@@ -206,10 +208,15 @@ async fn certificates(cluster: &Cluster, gathered: &mut Gathered) {
     let authority = flags::value(controller, "certificate-authority");
     for name in secrets {
         let secret: Result<Option<Secret>> = get(cluster, &gathered.namespace, &name).await;
-        if let Some(secret) = gathered.keep(&format!("the Secret {name}"), secret).flatten() {
-            let data = secret.data.unwrap_or_default();
-            let of = |key: &str| data.get(key).map(|bytes| bytes.0.clone()).unwrap_or_default();
-            gathered.certificates.push(Certificate { secret: name, chain: of("tls.crt"), ca: of("ca.crt") });
+        match gathered.keep(&format!("the Secret {name}"), secret) {
+            Some(Some(secret)) => {
+                let data = secret.data.unwrap_or_default();
+                let of = |key: &str| data.get(key).map(|bytes| bytes.0.clone()).unwrap_or_default();
+                let (chain, ca) = (of("tls.crt"), of("ca.crt"));
+                gathered.certificates.push(Certificate { secret: name, chain, ca });
+            }
+            Some(None) => gathered.missing_secrets.push(name),
+            None => {}
         }
     }
     if let Some(name) = authority {

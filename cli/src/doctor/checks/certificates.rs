@@ -26,8 +26,17 @@ struct Facts {
 pub(crate) fn all(gathered: &Gathered, now: Duration) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         gathered.certificates.iter().map(|certificate| expiry(certificate, now)).collect();
+    findings.extend(gathered.missing_secrets.iter().map(|secret| missing(secret, &gathered.namespace)));
     findings.extend(webhooks(gathered));
     findings
+}
+
+fn missing(secret: &str, namespace: &str) -> Finding {
+    let message = format!("does not exist in {namespace}, and pods wait for it");
+    Finding::new(Level::Problem, "NoSecret", format!("Secret {secret}"), message).todo(
+        "make it with tls.crt, tls.key and ca.crt, or see certificates.source and certificates.secretName in the chart's \
+         values; with cert-manager, the Certificate's status says what keeps it",
+    )
 }
 
 fn expiry(certificate: &Certificate, now: Duration) -> Finding {
@@ -153,6 +162,14 @@ mod tests {
         assert_eq!(expiry(&certificate(&leaf, &ca), END).name, "CertificateExpired");
         assert_eq!(expiry(&certificate("", ""), END).name, "NoCertificate");
         assert_eq!(expiry(&certificate("nonsense", ""), END).name, "NoCertificate");
+    }
+
+    #[test]
+    fn a_secret_that_does_not_exist_is_told() {
+        let missing_secrets = vec!["discovery-tls".to_owned()];
+        let findings = all(&Gathered { missing_secrets, ..Gathered::default() }, END);
+        let told: Vec<_> = findings.iter().map(|one| (one.name.as_str(), one.about.as_str())).collect();
+        assert_eq!(told, [("NoSecret", "Secret discovery-tls")]);
     }
 
     #[test]
