@@ -14,12 +14,12 @@
 - "images.proxy: agents' pods have no sidecar. The images are images.gateway and images.manager."
 {{- end }}
 {{- $ways := dict
-  "manager.enableScaler" "the controller always scales. Set spec.replicas of an Agent to pin its size."
-  "manager.scalerIntervalMs" "the controller scales as soon as the load changes; there is no interval."
-  "manager.scalerStableWindowMs" "how long a size is kept is up to each Agent: spec.scaleToZeroAfter."
-  "gateway.maxBufferPerAgent" "how many calls may wait is bounded by the gateway itself; spec.concurrency of an Agent says how many run."
+  "manager.enableScaler" "nothing scales by load yet: an Agent keeps its size. Set spec.replicas of an Agent to pin it."
+  "manager.scalerIntervalMs" "nothing scales by load yet, and no interval is planned."
+  "manager.scalerStableWindowMs" "nothing scales by load yet; how long a size is kept will be up to each Agent."
+  "gateway.maxBufferPerAgent" "calls do not wait yet: each goes to a pod at once."
   "gateway.pollIntervalMs" "gateways are told of changes; nothing is polled."
-  "gateway.defaultStartupTimeoutMs" "how long a call waits for a pod is up to each Agent: spec.startupTimeout, 30s unless set."
+  "gateway.defaultStartupTimeoutMs" "calls do not wait for a pod yet; how long they may will be each Agent's spec.startupTimeout."
   "podMonitor.namespaceSelector" "agents' pods have no sidecar to be scraped; the PodMonitor is for the pods of this release." }}
 {{- range $path, $way := $ways }}
 {{- $key := splitList "." $path }}

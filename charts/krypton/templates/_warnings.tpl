@@ -5,10 +5,10 @@
 - "discovery.plaintext: whoever reaches the controller's port 9090 learns all routes, and whoever answers in its place is believed. Remove it for TLS and tokens."
 {{- end }}
 {{- if and (not $gateway.autoscaling.enabled) (lt (int $gateway.replicas) 2) }}
-- {{ printf "gateway.replicas: with %d, calls fail while a node is drained. Set 2 or more." (int $gateway.replicas) | quote }}
+- {{ ternary "gateway.replicas: with 0, every call fails. Set 2 or more." (printf "gateway.replicas: with %d, calls fail while a node is drained. Set 2 or more." (int $gateway.replicas)) (eq (int $gateway.replicas) 0) | quote }}
 {{- end }}
 {{- if lt (int .Values.manager.replicas) 2 }}
-- {{ printf "manager.replicas: with %d, nobody wakes or scales agents while it restarts. Set 2." (int .Values.manager.replicas) | quote }}
+- {{ ternary "manager.replicas: with 0, no Agent gets pods and no gateway gets routes. Set 2." (printf "manager.replicas: with %d, nobody looks after Agents while it restarts. Set 2." (int .Values.manager.replicas)) (eq (int .Values.manager.replicas) 0) | quote }}
 {{- end }}
 {{- if and .Values.manager.enableWebhooks (eq .Values.webhooks.failurePolicy "Fail") }}
 - "webhooks.failurePolicy: Fail refuses every change of an Agent while no controller answers. Ignore is safe: the schema still guards."

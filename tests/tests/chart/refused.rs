@@ -53,6 +53,19 @@ const REFUSED: &[(&str, &str)] = &[
         "certificates: {source: cert-manager, issuerRef: {kind: ClusterIssuer}}",
         "certificates.issuerRef.name: an issuer without a name.",
     ),
+    (
+        "networkPolicy: {callers: [{podSelecto: {}}]}",
+        "at '/networkPolicy/callers/0': additional properties 'podSelecto' not allowed",
+    ),
+    ("fullnameOverride: Foo_Bar", "at '/fullnameOverride': 'Foo_Bar' does not match pattern"),
+    (
+        "image: {registry: 'https://ghcr.io'}",
+        "at '/image/registry': 'https://ghcr.io' does not match pattern",
+    ),
+    (
+        "allowedHosts: ['https://a.example.com']",
+        "at '/allowedHosts/0': 'https://a.example.com' does not match pattern",
+    ),
     ("ipFamily: dual", "at '/ipFamily': value must be one of 'IPv4', 'IPv6'"),
     ("gateway: null", "at '': missing property 'gateway'"),
     // By their form.
