@@ -29,6 +29,9 @@
 {{- if and (include "krypton.isFronted" .) (eq .Values.ingress.class "contour") (gt (include "krypton.milliseconds" .Values.ingress.readTimeout | int64) 300000) }}
 - {{ printf "ingress.readTimeout: Contour cuts silence after 5m whatever an Ingress or a route says. Set timeouts.stream-idle-timeout: %s in its configuration, or ingress.readTimeout to 5m." .Values.ingress.readTimeout | quote }}
 {{- end }}
+{{- if and (include "krypton.isFronted" .) (ne .Values.ingress.class "contour") (le (include "krypton.milliseconds" .Values.ingress.readTimeout | int64) 300000) }}
+- {{ printf "ingress.readTimeout: %s is not above 300s, which is how long an Agent without a timeout may be silent. Set it to 330s, or give every Agent a shorter timeout." .Values.ingress.readTimeout | quote }}
+{{- end }}
 {{- if and .Values.ingress.enabled (eq .Values.ingress.class "nginx") }}
 - "ingress.class: nginx of F5 stores a whole upload before the agent sees it. If agents read streams, set location-snippets: \"proxy_request_buffering off;\" in its ConfigMap."
 {{- end }}

@@ -73,6 +73,7 @@ const NOTES: &[(&str, &[&str], &[&str])] = &[
         &["Agents are at https://agents.example.com/v1/agents", "stream-idle-timeout: 330s"],
         &[],
     ),
+    ("ingress: {enabled: true, readTimeout: 60s}", &["ingress.readTimeout: 60s is not above 300s"], &[]),
     ("ingress: {enabled: true, class: nginx}", &["proxy_request_buffering off"], &[]),
     ("ingress: {enabled: true, class: traefik}", &["respondingTimeouts.readTimeout=0"], &[]),
     (
