@@ -132,6 +132,10 @@ impl Metrics {
             "Connections, streams and questions about tokens that discovery turned away, by reason",
             self.discovery_refusals.clone(),
         );
+        // From the start: a rate does not see what a series begins with.
+        for reason in Refused::ALL {
+            self.discovery_refusals.get_or_create(&ReasonLabel { reason }).inc_by(0);
+        }
     }
 
     /// What only the leader counts.

@@ -42,6 +42,20 @@ pub(super) struct Teller {
 // === impl Refused ===
 
 impl Refused {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Connections,
+        Self::ConnectionsOfAddress,
+        Self::Handshakes,
+        Self::HandshakesOfAddress,
+        Self::Accept,
+        Self::NoCertificate,
+        Self::Handshake,
+        Self::Idle,
+        Self::Streams,
+        Self::Questions,
+    ];
+
     /// What the metric calls it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
