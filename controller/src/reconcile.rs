@@ -213,8 +213,9 @@ impl Look<'_> {
                 Some(Did::Created) => created.push(kind),
                 Some(Did::Applied { why: Why::TakenOver, .. }) => taken_over.push(kind),
                 Some(Did::Applied { why, by }) => self.note(kind, &why, by),
-                // Pods under somebody else's account would have its rights.
-                None if foreign && kind == events::Child::ServiceAccount => break,
+                // Pods under somebody else's account would have its rights, and none would be called by way of somebody
+                // else's Service. What ran before goes on running.
+                None if foreign => break,
                 None => {}
             }
         }

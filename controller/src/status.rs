@@ -55,6 +55,8 @@ pub struct Observation<'a> {
     pub acceptance: Acceptance,
     /// What this reconciliation wrote to the Deployment.
     pub wrote: Wrote,
+    /// Whether there is a Service that is the Agent's own.
+    pub service: bool,
     /// The Deployment, if it is the Agent's own: as the API server answered to the last write, never an older one.
     pub deployment: Option<DeploymentState>,
     /// Pods of the Agent, in any order.
@@ -164,12 +166,12 @@ fn phase(seen: &Observation<'_>, verdicts: &Verdicts) -> Phase {
     }
 }
 
-/// As `http://<name>.<namespace>.svc:<port><invocationPath>`.
+/// As `http://<name>.<namespace>.svc:<port><invocationPath>`; none where that name is not the Agent's.
 fn url(seen: &Observation<'_>) -> Option<String> {
-    let Ok(spec) = seen.spec else { return seen.before.and_then(|before| before.url.clone()) };
-    if matches!(seen.acceptance, Acceptance::Refused { reason: AcceptedReason::InvalidName, .. }) {
+    if !seen.service {
         return None;
     }
+    let Ok(spec) = seen.spec else { return seen.before.and_then(|before| before.url.clone()) };
     let spec = spec.effective();
     Some(format!("http://{}.{}.svc:{}{}", seen.name, seen.namespace, spec.port, spec.invocation_path))
 }

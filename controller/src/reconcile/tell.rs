@@ -77,6 +77,7 @@ impl Look<'_> {
             before,
             acceptance: self.acceptance.clone(),
             wrote: self.memory.wrote,
+            service: self.has_service(),
             deployment: deployment.as_ref().map(DeploymentState::from_deployment),
             pods: &pods,
             desired: self.size,
@@ -87,6 +88,11 @@ impl Look<'_> {
         };
         let check = next_check(&observation).and_then(|at| Duration::try_from(at.duration_since(now)).ok());
         (build_status(&observation), check)
+    }
+
+    fn has_service(&self) -> bool {
+        let owner = text(&self.family.agent, "/metadata/uid");
+        self.memory.service.live(self.family.service.as_ref()).is_some_and(|live| live.is_child_of(owner))
     }
 
     /// What the gateways hold; a route that is only on its way is asked for again.

@@ -119,19 +119,34 @@ async fn a_new_agent_gets_its_children_in_order_and_its_status_when_gateways_had
     assert_eq!(fixture.paths(), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn no_pod_is_made_under_somebody_elses_account() {
-    let mut fixture = Fixture::new(|method, path, body| match (method, path.ends_with("accounts/a")) {
-        ("POST", _) if path.ends_with("serviceaccounts") => status(409, "AlreadyExists", "taken"),
-        ("GET", true) => (200, json!({ "metadata": { "name": "a", "uid": "theirs" } })),
+/// Finds an object of somebody else where the child of the given path is to be.
+fn taken(kind: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    match method {
+        "POST" if path.ends_with(kind) => status(409, "AlreadyExists", "taken"),
+        "GET" if path.ends_with(&format!("{kind}/a")) => {
+            (200, json!({ "metadata": { "name": "a", "uid": "theirs" } }))
+        }
         _ => takes_all(method, path, body),
-    });
-    let look = fixture.reconciler.look(family(&json!({})), Memory::default(), None).await;
-    let calls = fixture.calls();
-    let paths: Vec<_> = calls.iter().map(|call| call.0.as_str()).collect();
-    assert_eq!(paths, [CREATIONS[0], "GET /api/v1/namespaces/ns/serviceaccounts/a", STATUS]);
-    assert_eq!(accepted(&calls[2]), "NameConflict");
-    assert!(matches!(look.finished, Finished::Done(Some(_))), "somebody may take it away");
+    }
+}
+
+#[tokio::test]
+async fn no_pod_is_made_beside_somebody_elses_account_or_service() {
+    let account: Answer = |method, path, body| taken("serviceaccounts", method, path, body);
+    let service: Answer = |method, path, body| taken("services", method, path, body);
+    for (answer, made) in [(account, 1), (service, 2)] {
+        let mut fixture = Fixture::new(answer);
+        let look = fixture.reconciler.look(family(&json!({})), Memory::default(), None).await;
+        let calls = fixture.calls();
+        let paths: Vec<_> = calls.iter().map(|call| call.0.as_str()).collect();
+        assert_eq!(paths[..made], CREATIONS[..made]);
+        let [get, written] = &paths[made..] else { panic!("{paths:?}") };
+        assert_eq!((get.starts_with("GET"), *written), (true, STATUS));
+        let written = calls.last().unwrap();
+        assert_eq!(accepted(written), "NameConflict");
+        assert_eq!(written.1["status"].get("url").and_then(Value::as_str), None);
+        assert!(matches!(look.finished, Finished::Done(Some(_))), "somebody may take it away");
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ fn mk_seen<'a>(spec: &'a AgentSpec, pods: &'a [PodState]) -> Observation<'a> {
         before: None,
         acceptance: Acceptance::Accepted,
         wrote: Wrote::Nothing,
+        service: true,
         deployment: None,
         pods,
         desired: Some(1),
@@ -326,7 +327,6 @@ fn a_refusal_is_told_and_old_pods_go_on() {
         assert_eq!(words(&status)[3..], ["Available=False NotAccepted", "Ready=False NotAccepted"]);
         assert_eq!(condition(&status, "Ready").message, "Service \"travel\" is not Krypton's.");
         assert_eq!(status.phase, Some(Phase::Failed));
-        assert_eq!(status.url.is_none(), *reason == AcceptedReason::InvalidName);
 
         let seen = Observation { deployment: Some(mk_deployment(1, 1, 1, 1, json!([]))), ..seen };
         let status = build_status(&seen);
@@ -337,6 +337,20 @@ fn a_refusal_is_told_and_old_pods_go_on() {
         let deployment = Some(mk_deployment(1, 1, 1, 0, json!([])));
         let status = build_status(&Observation { deployment, pods: &crashing, ..seen });
         assert_eq!(words(&status)[3..], ["Available=False CrashLooping", "Ready=False NotAccepted"]);
+    }
+}
+
+#[test]
+fn no_url_names_somebody_elses_service() {
+    let (spec, pods) = (mk_spec(json!({})), [ready_pod("travel-a")]);
+    let own = spec.clone();
+    let before = build_status(&mk_seen(&own, &pods));
+    assert!(before.url.is_some());
+    let error = DecodeError::Field { path: "spec.timeout".into(), reason: "must be greater than 0".into() };
+    for spec in [Ok(&spec), Err(&error)] {
+        let seen = Observation { before: Some(&before), spec, ..mk_seen(&own, &pods) };
+        assert_eq!(build_status(&seen).url, before.url);
+        assert_eq!(build_status(&Observation { service: false, ..seen }).url, None);
     }
 }
 

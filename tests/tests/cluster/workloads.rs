@@ -319,6 +319,9 @@ async fn objects_of_somebody_else_are_never_touched() {
             assert!(accepted.message.contains(kind), "{}", accepted.message);
             let ready = condition(namespace, name, "Ready").await.unwrap();
             assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NotAccepted"));
+            let status = namespace.api::<Agent>().get(name).await.unwrap().status.unwrap();
+            assert_eq!(status.url, None, "it would name somebody else's Service");
+            assert!(namespace.api::<Deployment>().get_opt(name).await.unwrap().is_none(), "pods of no use");
         }
         let untouched = accounts.get("default").await.unwrap();
         assert_eq!(untouched.resource_version(), default.resource_version());
