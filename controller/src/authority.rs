@@ -7,7 +7,8 @@
 //!
 //! 1. Each object is followed by its name, so that what somebody empties is filled again at once.
 //! 2. [`plan`](mod@plan) says what to write next; [`material`] reads what is there and makes keys.
-//! 3. What somebody else undoes is written again at once the first time, then every 30 s at most ([`followed`]).
+//! 3. What somebody else undoes is written again at once the first time, then every 30 s at most ([`followed`]). What
+//!    waits so, or cannot be written, keeps nothing else from being written.
 //! 4. Every write names the version that it is based on, and is made under the term: two leaders cannot mix.
 
 mod calls;
@@ -38,7 +39,7 @@ use crate::source::kube::watch::Pauses;
 use calls::Calls;
 use followed::{Followed, Told};
 use material::{Published, Stored};
-use plan::{Deed, Step, plan};
+use plan::{Deed, Step, Writable, plan};
 use trust::Configuration;
 
 /// Writes in a row: the first start takes three. More mean that somebody else writes the opposite.
@@ -81,6 +82,19 @@ enum WorkError {
     /// What was written was undone at once, or asked for again.
     #[error("what is written does not stay")]
     Restless,
+}
+
+/// When to look again at an object, or why it could not be written.
+type Outcome = Result<Duration, WorkError>;
+
+/// What came of one look.
+#[derive(Default)]
+struct Outcomes {
+    /// Unset while nothing was left undone.
+    secret: Option<Outcome>,
+    config_map: Option<Outcome>,
+    /// Of the webhook configurations, from the last time that they were seen to.
+    webhooks: Option<[Outcome; 2]>,
 }
 
 /// News of one.
@@ -192,16 +206,24 @@ impl<'a> Work<'a> {
 
     /// Does what there is to do; when to look again.
     async fn look(&mut self) -> Again {
-        match self.work().await {
-            Ok(again) => {
-                self.pauses = Pauses::default();
-                Again::At(Instant::now() + again)
-            }
-            Err(error) => {
-                self.tell(&error);
-                Again::NotBefore(Instant::now() + self.pauses.next())
+        let mut outcomes = Outcomes::default();
+        let (mut soonest, mut failed) = (LOOK, false);
+        let work = self.work(&mut outcomes).await;
+        for outcome in outcomes.all().chain([work]) {
+            match outcome {
+                Ok(again) => soonest = soonest.min(again),
+                Err(error) => {
+                    failed = true;
+                    self.tell(&error);
+                }
             }
         }
+        if failed {
+            return Again::NotBefore(Instant::now() + self.pauses.next());
+        }
+        self.pauses = Pauses::default();
+        self.told.clear();
+        Again::At(Instant::now() + soonest)
     }
 
     fn tell(&mut self, error: &WorkError) {
@@ -218,8 +240,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Writes until there is nothing to write; for how long.
-    async fn work(&mut self) -> Result<Duration, WorkError> {
+    /// Writes until there is nothing more that can be written; for how long. `outcomes` says what was left undone.
+    async fn work(&mut self, outcomes: &mut Outcomes) -> Outcome {
         for _ in 0..MAX_WRITES {
             let (Some(secret), Some(config_map)) = (self.secret.there(), self.config_map.there()) else {
                 return Ok(LOOK);
@@ -229,29 +251,23 @@ impl<'a> Work<'a> {
             let since = config_map.annotations().get(keys::PUBLISHED_ANNOTATION);
             let published =
                 Published::read(&config_map.data.clone().unwrap_or_default(), since.map(String::as_str));
-            let plan = plan(&stored, &published, &self.config.names, now)?;
+            let plan = plan(&stored, &published, &self.config.names, now, outcomes.writable())?;
             match plan.step {
                 Step::Publish { since } => {
-                    if let Some(wait) = self.config_map.wait(Instant::now()) {
-                        return Ok(wait);
-                    }
-                    self.publish(&plan.bundle, since).await?;
+                    outcomes.config_map = self.publish(&plan.bundle, since).await.transpose();
                 }
                 // Else the API server would meet what it was not told to trust.
-                Step::Store(_, Deed::ChangedAuthority) if !self.knows_webhooks() => return Ok(LOOK),
+                Step::Store(_, Deed::ChangedAuthority) if !self.knows_webhooks() => {
+                    outcomes.secret = Some(Ok(LOOK));
+                }
                 // Who is to trust is told first; but a webhook that cannot be helped must not keep gateways away.
                 Step::Store(next, deed) => {
-                    let trusted = self.trust(&plan.bundle).await;
-                    if let Some(wait) = self.secret.wait(Instant::now()) {
-                        return trusted.map(|soonest| soonest.min(wait));
-                    }
-                    self.store(&next, deed).await?;
-                    trusted?;
+                    self.trust(&plan.bundle, outcomes).await;
+                    outcomes.secret = self.store(&next, deed).await.transpose();
                 }
                 Step::Rest => {
-                    let soonest = self.trust(&plan.bundle).await?;
-                    self.told.clear();
-                    return Ok(plan.again.since(now).min(soonest));
+                    self.trust(&plan.bundle, outcomes).await;
+                    return Ok(plan.again.since(now));
                 }
             }
         }
@@ -263,17 +279,21 @@ impl<'a> Work<'a> {
         self.config.webhooks.is_none() || (self.mutating.was_looked_for() && self.validating.was_looked_for())
     }
 
-    async fn publish(&mut self, bundle: &str, since: UnixSeconds) -> Result<(), WorkError> {
-        let Some(config_map) = self.config_map.there() else { return Ok(()) };
+    /// Writes the ConfigMap, unless it has to wait: then for how long.
+    async fn publish(&mut self, bundle: &str, since: UnixSeconds) -> Result<Option<Duration>, WorkError> {
+        let wait = self.config_map.wait(Instant::now());
+        let Some(config_map) = self.config_map.there().filter(|_| wait.is_none()) else { return Ok(wait) };
         let written = self.calls.publish(config_map, bundle, since).await;
         self.config_map.wrote(written, Instant::now())?;
         log::info!(config_map = self.config.config_map, since:% = since;
             "Published the certificate authorities to be trusted");
-        Ok(())
+        Ok(None)
     }
 
-    async fn store(&mut self, stored: &Stored, deed: Deed) -> Result<(), WorkError> {
-        let Some(secret) = self.secret.there() else { return Ok(()) };
+    /// Writes the Secret, unless it has to wait: then for how long.
+    async fn store(&mut self, stored: &Stored, deed: Deed) -> Result<Option<Duration>, WorkError> {
+        let wait = self.secret.wait(Instant::now());
+        let Some(secret) = self.secret.there().filter(|_| wait.is_none()) else { return Ok(wait) };
         let written = self.calls.store(secret, stored).await;
         self.secret.wrote(written, Instant::now())?;
         let secret = &self.config.secret;
@@ -292,18 +312,32 @@ impl<'a> Work<'a> {
                 log::warn!(secret; "What the certificate authority signs is not accepted; it will be replaced");
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Tells the API server whom to trust; when to look again, at the latest.
-    async fn trust(&mut self, bundle: &str) -> Result<Duration, WorkError> {
-        if bundle.is_empty() {
-            return Ok(LOOK);
+    /// Tells the API server whom to trust, unless that failed in this look.
+    async fn trust(&mut self, bundle: &str, outcomes: &mut Outcomes) {
+        let has_failed = outcomes.webhooks.iter().flatten().any(Result::is_err);
+        if bundle.is_empty() || has_failed {
+            return;
         }
         // One that cannot be written is no reason to leave the other as it is.
         let mutating = trust_one(&self.calls, &mut self.mutating, bundle).await;
         let validating = trust_one(&self.calls, &mut self.validating, bundle).await;
-        Ok(mutating?.min(validating?))
+        outcomes.webhooks = Some([mutating, validating]);
+    }
+}
+
+// === impl Outcomes ===
+
+impl Outcomes {
+    /// What was left undone is not tried again in the same look.
+    fn writable(&self) -> Writable {
+        Writable { secret: self.secret.is_none(), config_map: self.config_map.is_none() }
+    }
+
+    fn all(self) -> impl Iterator<Item = Outcome> {
+        self.secret.into_iter().chain(self.config_map).chain(self.webhooks.into_iter().flatten())
     }
 }
 

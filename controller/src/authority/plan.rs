@@ -13,6 +13,9 @@
 //! 2. Publish what is to be trusted.
 //! 3. Let the next authority sign, if it is published for long enough.
 //! 4. Renew the leaf.
+//!
+//! Where one of the two objects cannot be written for now, its steps are left out, and those on the other are made: each
+//! asks of what is published only what it needs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -44,6 +47,13 @@ pub(super) struct Plan {
     pub(super) bundle: String,
     /// Where nothing else changes, there is nothing to do before then.
     pub(super) again: UnixSeconds,
+}
+
+/// What may be written now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writable {
+    pub(super) secret: bool,
+    pub(super) config_map: bool,
 }
 
 /// One write.
@@ -82,17 +92,20 @@ pub(super) fn plan(
     published: &Published,
     names: &BTreeSet<String>,
     now: UnixSeconds,
+    writable: Writable,
 ) -> Result<Plan, rcgen::Error> {
     let shown = stored.leaf.as_ref().filter(|leaf| is_shown(stored, leaf, now));
     let signer = stored.active.as_ref().filter(|active| is_signer(active, now));
     let kept = kept(stored, published, shown, now);
     let wanted = wanted(stored, &kept, now);
     let overlap = overlap(stored, published, shown.is_some() || signer.is_some(), now);
-    let step = if needs_next(stored, signer, now) {
+    let step = if writable.secret && needs_next(stored, signer, now) {
         let next = Some(Issuer::make(now)?);
         Step::Store(Box::new(Stored { next, previous: kept, ..stored.clone() }), Deed::MadeAuthority)
-    } else if let Some(since) = publication(published, &wanted, now) {
+    } else if let Some(since) = publication(published, &wanted, now).filter(|_| writable.config_map) {
         Step::Publish { since }
+    } else if !writable.secret {
+        Step::Rest
     } else if let Some(next) = ripe(stored, published, overlap, now) {
         Step::Store(Box::new(promoted(stored, kept, next, names, now)?), Deed::ChangedAuthority)
     } else if let Some(signer) = signer.filter(|_| needs_leaf(shown, names, now)) {
@@ -172,6 +185,10 @@ fn wanted(stored: &Stored, kept: &[Cert], now: UnixSeconds) -> Vec<Cert> {
 
 /// Since when nothing was added to the bundle, if it has to be written.
 fn publication(published: &Published, wanted: &[Cert], now: UnixSeconds) -> Option<UnixSeconds> {
+    // Before there is an authority there is nothing to say.
+    if wanted.is_empty() {
+        return None;
+    }
     let since = published.since.filter(|since| *since <= now);
     if published.text == bundle(wanted) && since.is_some() {
         return None;

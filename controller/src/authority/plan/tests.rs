@@ -18,6 +18,8 @@ const START: UnixSeconds = UnixSeconds(1_795_564_800);
 
 const DAY: Duration = Duration::from_hours(24);
 
+const ALL: Writable = Writable { secret: true, config_map: true };
+
 /// Both objects as they are in the cluster, and what they were.
 struct World {
     secret: BTreeMap<String, ByteString>,
@@ -84,7 +86,7 @@ impl World {
         }
         self.spoilt &= writes == 0;
         for _ in 0..writes {
-            let plan = plan(&self.stored(), &self.published(), &self.names, self.now).unwrap();
+            let plan = plan(&self.stored(), &self.published(), &self.names, self.now, ALL).unwrap();
             assert!(plan.again > self.now);
             match plan.step {
                 Step::Rest => {
@@ -200,10 +202,10 @@ fn bytes(text: &str) -> ByteString {
 #[test]
 fn the_first_start_takes_three_writes_and_the_authority_is_published_before_it_signs() {
     let mut world = World::new();
-    let first = plan(&world.stored(), &world.published(), &world.names, START).unwrap();
+    let first = plan(&world.stored(), &world.published(), &world.names, START, ALL).unwrap();
     assert!(matches!(first.step, Step::Store(_, Deed::MadeAuthority)) && first.bundle.is_empty());
     world.look(1);
-    let second = plan(&world.stored(), &world.published(), &world.names, START).unwrap();
+    let second = plan(&world.stored(), &world.published(), &world.names, START, ALL).unwrap();
     assert!(matches!(second.step, Step::Publish { since: START }) && !second.bundle.is_empty());
     let again = world.settle();
     assert_eq!(world.deeds, [Deed::MadeAuthority, Deed::ChangedAuthority]);
@@ -315,6 +317,28 @@ fn whoever_empties_the_secret_again_and_again_does_not_crowd_out_what_replicas_h
         let published = world.published();
         assert!(published.has(&before) && published.certs.len() <= MAX_PREVIOUS + 1);
     }
+}
+
+#[test]
+fn what_cannot_be_written_keeps_nothing_else_from_being_written() {
+    let mut world = World::new();
+    world.settle();
+    world.take_trust();
+    world.config_map.clear();
+    world.names = names(&["other"]);
+    let step = |world: &World, secret, config_map| {
+        let writable = Writable { secret, config_map };
+        plan(&world.stored(), &world.published(), &world.names, world.now, writable).unwrap().step
+    };
+    assert!(matches!(step(&world, true, true), Step::Publish { .. }));
+    assert!(matches!(step(&world, true, false), Step::Store(_, Deed::RenewedLeaf)));
+    assert!(matches!(step(&world, false, false), Step::Rest));
+    // An authority that lost its key is to be followed by another.
+    world.secret.remove("ca.key");
+    assert!(matches!(step(&world, true, true), Step::Store(_, Deed::MadeAuthority)));
+    assert!(matches!(step(&world, false, true), Step::Publish { .. }));
+    // There is nothing to publish before there is an authority.
+    assert!(matches!(step(&World::new(), false, true), Step::Rest));
 }
 
 #[test]
