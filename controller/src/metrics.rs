@@ -134,7 +134,7 @@ impl Metrics {
         );
         // From the start: a rate does not see what a series begins with.
         for reason in Refused::ALL {
-            self.discovery_refusals.get_or_create(&ReasonLabel { reason }).inc_by(0);
+            self.discovery_refusals.get_or_create(&ReasonLabel { reason: *reason }).inc_by(0);
         }
     }
 

@@ -41,38 +41,39 @@ pub(super) struct Teller {
 
 // === impl Refused ===
 
-impl Refused {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Connections,
-        Self::ConnectionsOfAddress,
-        Self::Handshakes,
-        Self::HandshakesOfAddress,
-        Self::Accept,
-        Self::NoCertificate,
-        Self::Handshake,
-        Self::Idle,
-        Self::Streams,
-        Self::Questions,
-    ];
+/// Gives what is turned away its words, and the list of all from the same lines: the `match` is short of none, so the
+/// list is not either.
+macro_rules! words {
+    ($($variant:ident: $word:literal),+ $(,)?) => {
+        impl Refused {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-    /// What the metric calls it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsOfAddress => "connections_of_address",
-            Self::Handshakes => "handshakes",
-            Self::HandshakesOfAddress => "handshakes_of_address",
-            Self::Accept => "accept",
-            Self::NoCertificate => "no_certificate",
-            Self::Handshake => "handshake",
-            Self::Idle => "idle",
-            Self::Streams => "streams",
-            Self::Questions => "questions",
+            /// What the metric calls it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
         }
-    }
+    };
+}
 
+words! {
+    Connections: "connections",
+    ConnectionsOfAddress: "connections_of_address",
+    Handshakes: "handshakes",
+    HandshakesOfAddress: "handshakes_of_address",
+    Accept: "accept",
+    NoCertificate: "no_certificate",
+    Handshake: "handshake",
+    Idle: "idle",
+    Streams: "streams",
+    Questions: "questions",
+}
+
+impl Refused {
     /// Whether it is worth a line of its own: that a bound is reached is nobody's single failure.
     fn is_bound(self) -> bool {
         !matches!(self, Self::NoCertificate | Self::Handshake | Self::Idle)
