@@ -5,8 +5,8 @@
 //! session's, and never keeps a gateway's messages: one response travels at a time, and a slow gateway finds the
 //! newest snapshot when it comes back.
 //!
-//! 1. A connection is made, over TLS where there are certificates (module `tls`), and each stream on it is asked for
-//!    whom it is opened (module `access`).
+//! 1. A connection is made, over TLS where there are certificates (module `listener`), and each stream on it is asked
+//!    for whom it is opened (module `access`).
 //! 2. The gateway says who it is and what it holds, within [`Limits::hello_timeout`].
 //! 3. The task waits for the first snapshot, then for each newer one and for each other leader, and sends what the
 //!    session gives.
@@ -16,20 +16,18 @@
 mod access;
 mod gateways;
 pub(crate) mod incoming;
+mod listener;
 mod places;
 mod refused;
 pub mod session;
 mod stream;
-mod tls;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use krypton_discovery::wire::route_discovery_server::{RouteDiscovery, RouteDiscoveryServer};
 use krypton_discovery::wire::{DeltaRoutesRequest, DeltaRoutesResponse, ReportRequest, ReportResponse};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
@@ -37,7 +35,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::{self, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
 
 pub use access::{AUDIENCE, Access, NoServiceAccount, ServiceAccountName};
@@ -48,8 +45,8 @@ use crate::certificate::Configs;
 use crate::metrics::Metrics;
 use crate::report::Reports;
 use crate::snapshot::Snapshot;
+use listener::{Connection, LetIn, Peer};
 use refused::Teller;
-use tls::{LetIn, Peer};
 
 /// How often an idle connection is asked whether it lives, and how long it may take to say so. Twice this is
 /// what a vanished gateway stays listed.
@@ -74,7 +71,7 @@ pub struct Limits {
     pub hello_timeout: Duration,
     /// How long it may take for each answer, and how long it may stay silent where it speaks by itself.
     pub answer_timeout: Duration,
-    /// How long a connection over TLS may have no stream that was let in.
+    /// How long a connection may have no stream that was let in.
     pub idle_timeout: Duration,
 }
 
@@ -146,22 +143,18 @@ impl Discovery {
         listener: TcpListener,
         configs: Option<Configs>,
     ) -> Result<(), tonic::transport::Error> {
-        let Some(configs) = configs else { return self.serve_all(incoming(listener)).await };
-        let bounds = tls::Bounds::new(&self.limits);
-        let (accepting, connections) = tls::incoming(listener, configs, bounds, self.teller.clone());
+        let bounds = listener::Bounds::new(&self.limits);
+        let (accepting, connections) = listener::incoming(listener, configs, bounds, self.teller.clone());
         tokio::select! {
             result = self.serve_all(connections) => result,
             never = accepting => match never {},
         }
     }
 
-    async fn serve_all<C>(
+    async fn serve_all(
         self,
-        connections: impl Stream<Item = io::Result<C>>,
-    ) -> Result<(), tonic::transport::Error>
-    where
-        C: AsyncRead + AsyncWrite + server::Connected + Unpin + Send + 'static,
-    {
+        connections: impl Stream<Item = io::Result<Connection>>,
+    ) -> Result<(), tonic::transport::Error> {
         let (streams, shutdown) = (self.streams.clone(), self.shutdown.clone());
         let reports = self.reports.clone();
         let limit = self.limits.message_bytes;
@@ -187,17 +180,9 @@ impl Discovery {
     }
 }
 
-/// Connections that send what is small at once: else it waits some 40 ms for the gateway to confirm what came before.
-/// Set here, since the server's own setting does not reach connections that it has not accepted itself.
-fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
-}
-
-/// Whose request it is, and where from; the first is unset on a connection that is not watched.
-fn sender<T>(request: &Request<T>) -> (Option<Peer>, Option<SocketAddr>) {
-    let peer = request.extensions().get::<Peer>().cloned();
-    let address = peer.as_ref().map(Peer::address).or_else(|| request.remote_addr());
-    (peer, address)
+/// Whose request it is.
+fn sender<T>(request: &Request<T>) -> Peer {
+    request.extensions().get::<Peer>().cloned().expect("the server puts it beside every request")
 }
 
 #[tonic::async_trait]
@@ -208,7 +193,8 @@ impl RouteDiscovery for Discovery {
         &self,
         request: Request<Streaming<DeltaRoutesRequest>>,
     ) -> Result<Response<Self::DeltaRoutesStream>, Status> {
-        let (peer, address) = sender(&request);
+        let peer = sender(&request);
+        let address = Some(peer.address());
         self.access.check(request.metadata(), address).await?;
         // Streams that have not said who they are count too.
         if self.streams.len() >= 2 * self.limits.gateways {
@@ -237,7 +223,8 @@ impl RouteDiscovery for Discovery {
         &self,
         request: Request<Streaming<ReportRequest>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let (peer, address) = sender(&request);
+        let peer = sender(&request);
+        let address = Some(peer.address());
         self.access.check(request.metadata(), address).await?;
         let responses = self.reports.accept(request.into_inner(), address)?;
         Ok(Response::new(LetIn::new(ReceiverStream::new(responses), peer)))

@@ -124,7 +124,7 @@ impl Metrics {
     fn register_discovery(&self, krypton: &mut Registry) {
         krypton.register(
             "discovery_connections",
-            "Connections of gateways over TLS, those in their handshake included",
+            "Connections of gateways, those in their handshake included",
             self.discovery_connections.clone(),
         );
         krypton.register(
@@ -227,7 +227,7 @@ impl Metrics {
         self.certificate_expiry.get_or_create(&ServerLabel { server }).set(expires);
     }
 
-    /// A connection to discovery over TLS begins.
+    /// A connection to discovery begins.
     pub fn discovery_connection_began(&self) {
         self.discovery_connections.inc();
     }

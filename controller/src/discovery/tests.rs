@@ -1,11 +1,12 @@
 //! The service over a real connection, with a gateway whose messages the test writes.
 
+use std::net::SocketAddr;
+
 use krypton_discovery::VersionedRoute;
 use krypton_discovery::wire::route_discovery_client::RouteDiscoveryClient;
 use krypton_discovery::wire::{HeldResource, Node, RejectedResource};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tonic_prost::ProstCodec;
 
@@ -112,16 +113,6 @@ fn hello(held: &[VersionedRoute]) -> DeltaRoutesRequest {
 
 fn names(response: &DeltaRoutesResponse) -> Vec<&str> {
     response.upserts.iter().map(|resource| resource.name.as_str()).collect()
-}
-
-#[tokio::test]
-async fn small_messages_are_sent_at_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (client, accepted) =
-        tokio::join!(tokio::net::TcpStream::connect(address), async { incoming(listener).next().await });
-    client.unwrap();
-    assert!(accepted.unwrap().unwrap().nodelay().unwrap());
 }
 
 #[tokio::test]
@@ -262,14 +253,18 @@ async fn who_says_nothing_is_dropped() {
 
 #[tokio::test]
 async fn a_connection_without_a_stream_is_closed() {
-    let (certificate, config) = tls::tests::mk_config().await;
+    let (certificate, config) = listener::tests::mk_config().await;
     let (_config, configs) = watch::channel(Some(config));
     let limits = Limits { idle_timeout: Duration::from_millis(50), ..Limits::default() };
+    let plain = Fixture::start(limits).await;
     let fixture = Fixture::start_with(limits, Some(configs)).await;
     // One that speaks, and one that does not even begin to.
     for said in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], b""] {
         let tcp = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
-        let mut client = tls::tests::shake_hands_by(&certificate, tcp).await.unwrap();
+        let mut client = listener::tests::shake_hands_by(&certificate, tcp).await.unwrap();
+        client.write_all(said).await.unwrap();
+        timeout(client.read_to_end(&mut Vec::new())).await.ok();
+        let mut client = tokio::net::TcpStream::connect(plain.address).await.unwrap();
         client.write_all(said).await.unwrap();
         timeout(client.read_to_end(&mut Vec::new())).await.ok();
     }

@@ -1,9 +1,9 @@
-//! Connections of gateways over TLS.
+//! Connections of gateways, over TLS where there are certificates, else in plain text.
 //!
 //! Owns the handshakes and the places: how many there are at one time, in all and of one address, and how long a
-//! connection may be of no use. Each handshake begins with the newest certificate; without one, connections are closed.
-//! What is already connected goes on with what it began with. Nobody waits to be accepted: who comes when there is no
-//! room is turned away at once, so that those for whom there is room are not behind it.
+//! connection may be of no use. Each handshake begins with the newest certificate; while there is none yet, connections
+//! are closed. What is already connected goes on with what it began with. Nobody waits to be accepted: who comes when
+//! there is no room is turned away at once, so that those for whom there is room are not behind it.
 
 mod connection;
 
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::either::Either;
 
 use super::Limits;
 use super::places::{Full, Place, Places};
@@ -48,7 +49,8 @@ pub(super) struct Bounds {
 /// What accepting remembers.
 struct Listener {
     tcp: TcpListener,
-    configs: Configs,
+    /// Unset: in plain text.
+    configs: Option<Configs>,
     bounds: Bounds,
     connections: Places,
     handshakes: Places,
@@ -61,14 +63,23 @@ struct Counted {
     _place: Place,
 }
 
-/// One connection before its handshake.
+/// One connection before it is served.
 struct Begun {
-    acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
     connection: Counted,
-    _handshake: Place,
+    /// Unset: in plain text.
+    handshake: Option<Handshake>,
 }
+
+/// What is still to be done, and its place.
+struct Handshake {
+    acceptor: TlsAcceptor,
+    _place: Place,
+}
+
+/// What bytes of a connection go through.
+type Transport = Either<TlsStream<TcpStream>, TcpStream>;
 
 // === impl Bounds ===
 
@@ -86,10 +97,10 @@ impl Bounds {
     }
 }
 
-/// The connections on `tcp`, and what must be polled for them to come.
+/// The connections on `tcp`, and what must be polled for them to come; over TLS where there are `configs`.
 pub(super) fn incoming(
     tcp: TcpListener,
-    configs: Configs,
+    configs: Option<Configs>,
     bounds: Bounds,
     teller: Teller,
 ) -> (impl Future<Output = Infallible>, ReceiverStream<io::Result<Connection>>) {
@@ -143,22 +154,31 @@ impl Listener {
     }
 
     fn begin(&self, stream: TcpStream, address: SocketAddr) -> Result<Begun, Refused> {
-        let Some(config) = self.configs.borrow().clone() else {
-            if self.teller.is_due(Refused::NoCertificate) {
-                log::warn!("Gateways are turned away until there is a certificate for discovery");
-            }
-            return Err(Refused::NoCertificate);
-        };
-        let connection = self.connections.take(address.ip()).map_err(|full| match full {
+        let acceptor = self.configs.as_ref().map(|configs| self.acceptor(configs)).transpose()?;
+        let place = self.connections.take(address.ip()).map_err(|full| match full {
             Full::All => Refused::Connections,
             Full::Address => Refused::ConnectionsOfAddress,
         })?;
-        let handshake = self.handshakes.take(address.ip()).map_err(|full| match full {
+        let handshake = acceptor.map(|acceptor| self.handshake(acceptor, address)).transpose()?;
+        Ok(Begun { stream, address, connection: Counted::new(self.teller.clone(), place), handshake })
+    }
+
+    fn acceptor(&self, configs: &Configs) -> Result<TlsAcceptor, Refused> {
+        if let Some(config) = configs.borrow().clone() {
+            return Ok(TlsAcceptor::from(config));
+        }
+        if self.teller.is_due(Refused::NoCertificate) {
+            log::warn!("Gateways are turned away until there is a certificate for discovery");
+        }
+        Err(Refused::NoCertificate)
+    }
+
+    fn handshake(&self, acceptor: TlsAcceptor, address: SocketAddr) -> Result<Handshake, Refused> {
+        let place = self.handshakes.take(address.ip()).map_err(|full| match full {
             Full::All => Refused::Handshakes,
             Full::Address => Refused::HandshakesOfAddress,
         })?;
-        let connection = Counted::new(self.teller.clone(), connection);
-        Ok(Begun { acceptor: TlsAcceptor::from(config), stream, address, connection, _handshake: handshake })
+        Ok(Handshake { acceptor, _place: place })
     }
 }
 
@@ -181,13 +201,22 @@ impl Drop for Counted {
 
 impl Begun {
     async fn finish(self, bounds: Bounds) -> Option<Connection> {
-        let (teller, address) = (self.connection.teller.clone(), self.address);
-        let shaken = shake_hands(self.acceptor, self.stream, address, bounds.handshake, &teller).await;
-        let Some(stream) = shaken else {
-            teller.refused(Refused::Handshake, address);
-            return None;
+        let Self { stream, address, connection, handshake } = self;
+        let teller = connection.teller.clone();
+        // What is small is sent at once: else it waits some 40 ms for the gateway to confirm what came before.
+        stream.set_nodelay(true).ok();
+        let transport = match handshake {
+            None => Transport::Right(stream),
+            Some(Handshake { acceptor, _place }) => {
+                let Some(stream) = shake_hands(acceptor, stream, address, bounds.handshake, &teller).await
+                else {
+                    teller.refused(Refused::Handshake, address);
+                    return None;
+                };
+                Transport::Left(stream)
+            }
         };
-        Some(Connection::new(stream, address, bounds.idle, teller, self.connection))
+        Some(Connection::new(transport, address, bounds.idle, teller, connection))
     }
 }
 
@@ -198,8 +227,6 @@ async fn shake_hands(
     limit: Duration,
     teller: &Teller,
 ) -> Option<TlsStream<TcpStream>> {
-    // What is small is sent at once: else it waits some 40 ms for the gateway to confirm what came before.
-    stream.set_nodelay(true).ok();
     match timeout(limit, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => {

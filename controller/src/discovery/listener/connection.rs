@@ -10,18 +10,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-use super::{Counted, Refused, Teller};
+use super::{Counted, Refused, Teller, Transport};
 
 /// A gateway's connection.
 pub(in crate::discovery) struct Connection {
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: Transport,
     peer: Peer,
     /// Comes when the connection was of no use for too long.
     idle: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -41,14 +39,14 @@ pub(in crate::discovery) struct Peer {
 #[derive(Debug)]
 pub struct LetIn<S> {
     responses: S,
-    peer: Option<Peer>,
+    peer: Peer,
 }
 
 // === impl Connection ===
 
 impl Connection {
     pub(super) fn new(
-        stream: TlsStream<TcpStream>,
+        stream: Transport,
         address: SocketAddr,
         idle: Duration,
         teller: Teller,
@@ -139,11 +137,8 @@ impl Peer {
 // === impl LetIn ===
 
 impl<S> LetIn<S> {
-    /// `peer` is unset where connections are not watched.
-    pub(in crate::discovery) fn new(responses: S, peer: Option<Peer>) -> Self {
-        if let Some(peer) = &peer {
-            peer.streams.send_modify(|count| *count += 1);
-        }
+    pub(in crate::discovery) fn new(responses: S, peer: Peer) -> Self {
+        peer.streams.send_modify(|count| *count += 1);
         Self { responses, peer }
     }
 }
@@ -158,8 +153,6 @@ impl<S: Stream + Unpin> Stream for LetIn<S> {
 
 impl<S> Drop for LetIn<S> {
     fn drop(&mut self) {
-        if let Some(peer) = &self.peer {
-            peer.streams.send_modify(|count| *count -= 1);
-        }
+        self.peer.streams.send_modify(|count| *count -= 1);
     }
 }

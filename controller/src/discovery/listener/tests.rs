@@ -1,4 +1,4 @@
-//! Connections over TLS, by clients that the test makes.
+//! Connections over TLS and in plain text, by clients that the test makes.
 
 use std::sync::Arc;
 
@@ -33,13 +33,27 @@ struct Fixture {
 }
 
 impl Fixture {
+    /// Over TLS, with a certificate from the start where there is a `config`.
     async fn start(config: Option<Arc<ServerConfig>>, bounds: Bounds) -> Self {
+        let configs = watch::Sender::new(config);
+        let newest = configs.subscribe();
+        Self::start_with(configs, Some(newest), bounds).await
+    }
+
+    async fn start_in_plain_text(bounds: Bounds) -> Self {
+        Self::start_with(watch::Sender::new(None), None, bounds).await
+    }
+
+    async fn start_with(
+        configs: watch::Sender<Option<Arc<ServerConfig>>>,
+        newest: Option<Configs>,
+        bounds: Bounds,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let configs = watch::Sender::new(config);
         let mut registry = Registry::default();
         let teller = Teller::new(Arc::new(Metrics::new(&mut registry)));
-        let (accepting, connections) = incoming(listener, configs.subscribe(), bounds, teller);
+        let (accepting, connections) = incoming(listener, newest, bounds, teller);
         let mut tasks = JoinSet::new();
         tasks.spawn(accepting);
         Self { address, configs, connections, registry, _accepting: tasks }
@@ -116,7 +130,31 @@ async fn a_connection_is_known_by_its_address_and_sends_at_once() {
     let connection = fixture.next().await;
     let info = connection.connect_info();
     assert_eq!(info.address(), client.get_ref().0.local_addr().unwrap());
-    assert!(connection.stream.get_ref().0.nodelay().unwrap());
+    let Transport::Left(stream) = &connection.stream else { panic!("plain text") };
+    assert!(stream.get_ref().0.nodelay().unwrap());
+}
+
+#[tokio::test]
+async fn in_plain_text_a_connection_is_known_bounded_and_not_kept_for_nothing() {
+    let bounds =
+        Bounds { connections: (2, 1), handshakes: (0, 0), idle: Duration::from_millis(50), ..bounds() };
+    let mut fixture = Fixture::start_in_plain_text(bounds).await;
+    let client = TcpStream::connect(fixture.address).await.unwrap();
+    let mut first = fixture.next().await;
+    assert_eq!(first.connect_info().address(), client.local_addr().unwrap());
+    let Transport::Right(stream) = &first.stream else { panic!("TLS") };
+    assert!(stream.nodelay().unwrap());
+    hung_up(TcpStream::connect(fixture.address).await.unwrap()).await;
+    let _other = fixture.elsewhere().await;
+    let second = fixture.next().await;
+    fixture.counts("krypton_controller_discovery_connections 2");
+    fixture.counts(r#"krypton_controller_discovery_refusals_total{reason="connections_of_address"} 1"#);
+    assert_eq!(within(first.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    fixture.counts(r#"krypton_controller_discovery_refusals_total{reason="idle"} 1"#);
+    drop((first, second));
+    fixture.counts("krypton_controller_discovery_connections 0");
+    let _again = TcpStream::connect(fixture.address).await.unwrap();
+    fixture.next().await;
 }
 
 #[tokio::test]
@@ -191,7 +229,7 @@ async fn a_connection_on_which_nobody_is_let_in_is_closed() {
     let mut fixture = Fixture::start(Some(config), bounds).await;
     let _client = fixture.connect(&certificate).await.unwrap();
     let mut served = fixture.next().await;
-    let let_in = LetIn::new((), Some(served.connect_info()));
+    let let_in = LetIn::new((), served.connect_info());
     let read = timeout(bounds.idle * 4, served.read_u8()).await;
     assert!(read.is_err(), "somebody is");
     drop(let_in);
