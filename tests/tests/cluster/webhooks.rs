@@ -3,7 +3,6 @@
 //!
 //! The configurations hold for the test's own namespace only, so that no other test meets them.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use k8s_openapi::ByteString;
+use krypton_e2e::authority::{Authority, Validity};
 use krypton_e2e::cluster::{Cluster, Namespace, shared};
 use krypton_e2e::programs::Controller;
 use krypton_e2e::wait::eventually;
 use kube::api::{Patch, PatchParams};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -30,30 +29,9 @@ fn unseen_by_the_schema() -> Value {
     json!({ "env": [{ "name": "PORT", "value": 8080 }] })
 }
 
-/// Signs the webhooks' certificates.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// Puts a new certificate and its key into `folder`, one file after the other.
-    fn renew(&self, folder: &Path) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(folder.join("tls.crt"), certificate.pem()).unwrap();
-        fs::write(folder.join("tls.key"), key.serialize_pem()).unwrap();
-    }
+/// Puts a new certificate of the webhooks into `folder`.
+fn issue(authority: &Authority, folder: &Path) {
+    authority.issue(folder, &["127.0.0.1"], Validity::Now).unwrap();
 }
 
 /// A controller that serves webhooks which the API server asks about one namespace.
@@ -68,15 +46,15 @@ struct Webhooks<'n> {
 impl<'n> Webhooks<'n> {
     async fn start(namespace: &'n Namespace, failure_policy: &str) -> Self {
         let certificates = TempDir::new().unwrap();
-        let authority = Authority::new();
-        authority.renew(certificates.path());
+        let authority = Authority::new().unwrap();
+        issue(&authority, certificates.path());
         let folder = certificates.path().to_str().unwrap();
         let args = ["--enable-webhooks", "--webhook-listen", "127.0.0.1:0", "--webhook-cert-dir", folder];
         let kubeconfig = namespace.cluster().kubeconfig();
         let mut controller = Controller::start_on_cluster(kubeconfig, &args).await.unwrap();
         let address = controller.listening("webhooks=").await.unwrap();
         let webhooks = Self { namespace, controller, address, certificates, authority };
-        webhooks.configure(&webhooks.authority.pem, failure_policy).await.unwrap();
+        webhooks.configure(webhooks.authority.pem(), failure_policy).await.unwrap();
         webhooks.are_asked().await;
         webhooks
     }
@@ -219,17 +197,17 @@ async fn kubectl_shows_every_field_that_is_wrong_and_the_way_out() {
 async fn a_certificate_is_renewed_without_a_failed_write() {
     with_namespace(async |namespace| {
         let webhooks = Webhooks::start(namespace, "Fail").await;
-        let next = Authority::new();
+        let next = Authority::new().unwrap();
         // As it is done by hand: trust both, renew, trust the new one alone. All the while writes go on.
         let renewal = async {
-            webhooks.configure(&format!("{}{}", webhooks.authority.pem, next.pem), "Fail").await?;
-            next.renew(webhooks.certificates.path());
+            webhooks.configure(&format!("{}{}", webhooks.authority.pem(), next.pem()), "Fail").await?;
+            issue(&next, webhooks.certificates.path());
             eventually("the new certificate is in use", SOON, async || {
                 ensure!(webhooks.replaced()? == 1, "not yet");
                 Ok(())
             })
             .await?;
-            webhooks.configure(&next.pem, "Fail").await
+            webhooks.configure(next.pem(), "Fail").await
         };
         let mut renewal = std::pin::pin!(renewal);
         let mut writes = 0;
@@ -245,7 +223,7 @@ async fn a_certificate_is_renewed_without_a_failed_write() {
         assert!(writes > 0);
         // It is the new one that is shown: with the old authority alone nobody trusts it.
         // (Twice, as the API server keeps the connections that it made with the very same bundle.)
-        webhooks.configure(&webhooks.authority.pem.repeat(2), "Fail").await.unwrap();
+        webhooks.configure(&webhooks.authority.pem().repeat(2), "Fail").await.unwrap();
         eventually("the new certificate is not trusted", SOON, async || {
             let refusal = try_create(namespace, "a", json!({})).await.err().context("it is")?;
             ensure!(refusal.contains("certificate signed by unknown authority"), "{refusal}");
@@ -260,7 +238,7 @@ async fn a_certificate_is_renewed_without_a_failed_write() {
         })
         .await
         .unwrap();
-        webhooks.configure(&next.pem, "Fail").await.unwrap();
+        webhooks.configure(next.pem(), "Fail").await.unwrap();
         webhooks.are_asked().await;
     })
     .await;
