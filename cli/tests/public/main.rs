@@ -3,14 +3,12 @@
 //!
 //! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
 
-#[cfg(test)]
+#![cfg(test)]
+
 mod calls;
-#[cfg(test)]
 mod front;
-#[cfg(test)]
 mod https;
 
-#[cfg(test)]
 mod verdicts {
     use std::process::Stdio;
     use std::time::Duration;

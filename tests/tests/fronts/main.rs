@@ -4,15 +4,11 @@
 //!
 //! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
 
-#[cfg(test)]
+#![cfg(test)]
+
 mod doctor;
-#[cfg(test)]
 mod envoy;
-#[cfg(test)]
 mod haproxy;
-#[cfg(test)]
 mod nginx;
-#[cfg(test)]
 mod support;
-#[cfg(test)]
 mod websocket;

@@ -3,27 +3,18 @@
 //!
 //! `cfg(test)` always holds here; it tells clippy that helpers of tests are tests too.
 
-#[cfg(test)]
+#![cfg(test)]
+
 #[path = "../cluster/conditions.rs"]
 mod conditions;
-#[cfg(test)]
 mod front;
-#[cfg(test)]
 mod given_certificate;
-#[cfg(test)]
 mod images;
-#[cfg(test)]
 mod ingress;
-#[cfg(test)]
 #[path = "../cluster/objects.rs"]
 mod objects;
-#[cfg(test)]
 mod plugin;
-#[cfg(test)]
 mod support;
-#[cfg(test)]
 mod upgrades;
-#[cfg(test)]
 mod upstream;
-#[cfg(test)]
 mod webhooks;
