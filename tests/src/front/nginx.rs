@@ -1,7 +1,8 @@
 //! nginx, as the two ingress controllers that are made of it configure it, and as it is without one.
 //!
 //! ingress-nginx (`nginx.ingress.kubernetes.io/…`) turns response buffering off by itself, F5's (`nginx.org/…`) leaves
-//! nginx's own default, which is on. Both cut answers after 60 s of silence and refuse requests above 1 MiB.
+//! nginx's own default, which is on. Both cut answers after 60 s of silence, refuse requests above 1 MiB, and pass on an
+//! upload once they have the whole of it.
 //!
 //! What buffering does to a stream depends on the version of HTTP towards the gateway. In HTTP/1.1, which both controllers
 //! speak, the stream comes in chunks, and nginx passes each on once it has the whole of it. In HTTP/1.0, which nginx
@@ -20,9 +21,12 @@ const TEMPLATE: &str = include_str!("nginx.conf");
 
 /// What decides whether streams pass; all else is in the template.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are nginx's own, and independent of each other")]
 pub struct Settings {
     /// `proxy_buffering`: whether answers are collected before they are passed on.
     pub buffers_answers: bool,
+    /// `proxy_request_buffering`: the same of uploads.
+    pub buffers_uploads: bool,
     /// `proxy_http_version`: whether 1.1 is spoken to the gateway, not 1.0.
     pub speaks_http_1_1: bool,
     /// Whether `X-Accel-Buffering: no` of the answer switches that off; false is
@@ -37,9 +41,10 @@ pub struct Settings {
 // === impl Settings ===
 
 impl Settings {
-    /// What our chart renders for both classes.
+    /// What our chart renders for both classes; for F5's, uploads need a snippet beside it.
     pub const RECOMMENDED: Self = Self {
         buffers_answers: false,
+        buffers_uploads: false,
         speaks_http_1_1: true,
         heeds_accel_buffering: true,
         read_timeout: READ_TIMEOUT,
@@ -50,6 +55,7 @@ impl Settings {
     /// ConfigMap reference.
     pub const INGRESS_NGINX_DEFAULTS: Self = Self {
         buffers_answers: false,
+        buffers_uploads: true,
         speaks_http_1_1: true,
         heeds_accel_buffering: true,
         read_timeout: Duration::from_mins(1),
@@ -79,6 +85,7 @@ impl Settings {
             ("listen", &setup.port.address.to_string()),
             ("gateway", &gateway.to_string()),
             ("proxy_buffering", on(self.buffers_answers)),
+            ("proxy_request_buffering", on(self.buffers_uploads)),
             ("http_version", if self.speaks_http_1_1 { "1.1" } else { "1.0" }),
             ("ignored_headers", ignored),
             ("read_timeout", &milliseconds(self.read_timeout)),

@@ -11,4 +11,5 @@ mod envoy;
 mod haproxy;
 mod nginx;
 mod support;
+mod uploads;
 mod websocket;

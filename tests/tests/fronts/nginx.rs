@@ -7,6 +7,7 @@ use krypton_e2e::lockstep::Format;
 use crate::support::{
     Scale, Stage, everything_passes, is_held_back, is_passed_on, large_upload, long_silences, through,
 };
+use crate::uploads::{upload_is_held_back, upload_is_passed_on};
 
 #[tokio::test]
 async fn with_the_recommended_settings_everything_passes() {
@@ -23,6 +24,18 @@ async fn silence_above_the_read_timeout_is_cut() {
     let front = settings.start(stage.gateway()).await.unwrap();
     let cut = long_silences(&through(front.address), scale).await;
     assert_eq!(cut, (Outcome::Refused(504), Outcome::Cut(1)));
+}
+
+#[tokio::test]
+async fn uploads_are_passed_on_by_their_own_setting_and_by_no_other() {
+    let stage = Stage::start().await;
+    let front =
+        Settings { buffers_uploads: true, ..Settings::RECOMMENDED }.start(stage.gateway()).await.unwrap();
+    upload_is_held_back(&stage, front.address).await;
+    let stage = Stage::start().await;
+    let settings = Settings { buffers_uploads: false, ..Settings::INGRESS_NGINX_DEFAULTS };
+    let front = settings.start(stage.gateway()).await.unwrap();
+    upload_is_passed_on(&stage, front.address).await;
 }
 
 #[tokio::test]

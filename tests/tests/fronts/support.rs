@@ -14,6 +14,7 @@ use krypton_e2e::programs::{Controller, ExampleAgent, Gateway};
 use krypton_e2e::wait::eventually;
 use tempfile::TempDir;
 
+use crate::uploads::upload_is_passed_on;
 use crate::websocket::websocket_passes;
 
 /// All of this takes milliseconds; this is for a machine that is busy with other tests.
@@ -24,7 +25,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 const EVENTS: u32 = 50;
 
 /// How long a proxy may take for one event. What is held back is never sent, however long one waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// More than any proxy takes unless told to.
 const UPLOAD_BYTES: usize = 8 << 20;
@@ -43,7 +44,7 @@ pub(crate) struct Stage {
     gateway: Gateway,
     _controller: Controller,
     _agent: ExampleAgent,
-    _manifests: TempDir,
+    manifests: TempDir,
 }
 
 // === impl Scale ===
@@ -75,7 +76,7 @@ impl Stage {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let agent = ExampleAgent::start(any, &["--name", "echo"]).await.unwrap();
         let manifests = TempDir::new().unwrap();
-        fs::write(manifests.path().join("echo.yaml"), manifest(agent.http)).unwrap();
+        fs::write(manifests.path().join("echo.yaml"), manifest("echo", agent.http)).unwrap();
         let controller = Controller::start_on_manifests(manifests.path(), &[]).await.unwrap();
         let gateway = Gateway::start(controller.discovery, &["--allow-loopback-endpoints"]).await.unwrap();
         eventually("the gateway is ready", SOON, async || {
@@ -85,12 +86,24 @@ impl Stage {
         })
         .await
         .unwrap();
-        Self { gateway, _controller: controller, _agent: agent, _manifests: manifests }
+        Self { gateway, _controller: controller, _agent: agent, manifests }
     }
 
     /// Where a proxy sends calls.
     pub(crate) fn gateway(&self) -> SocketAddr {
         self.gateway.http
+    }
+
+    /// Has the gateway know another agent, at `address`.
+    pub(crate) async fn add(&self, name: &str, address: SocketAddr) {
+        fs::write(self.manifests.path().join(format!("{name}.yaml")), manifest(name, address)).unwrap();
+        eventually("the gateway knows the agent", SOON, async || {
+            let routes = get(self.gateway.admin, "/debug/routes").await?;
+            ensure!(routes.text().contains(&format!("default/{name}")), "{}", routes.text());
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 
     /// The agent, without a proxy in between.
@@ -113,6 +126,7 @@ pub(crate) async fn everything_passes(stage: &Stage, front: &Front, scale: Scale
     websocket_passes(&base).await;
     abort(&base, &past).await.unwrap();
     assert_eq!(upload(&base, UPLOAD_BYTES).await.unwrap(), Outcome::Whole);
+    upload_is_passed_on(stage, front.address).await;
     // Beside each other: they only wait.
     let (long, before, between) = tokio::join!(
         stream(&base, scale.events, Scale::PACE),
@@ -152,13 +166,13 @@ pub(crate) async fn is_held_back(stage: &Stage, base: &Base, format: Format) {
     holds_back(base, &stage.past(), format, EVENTS).await.unwrap();
 }
 
-fn manifest(agent: SocketAddr) -> String {
+fn manifest(name: &str, agent: SocketAddr) -> String {
     let (ip, port) = (agent.ip(), agent.port());
     format!(
         "apiVersion: krypton.ai/v1alpha1
 kind: Agent
 metadata:
-  name: echo
+  name: {name}
 spec:
   image: example
   protocol: http
@@ -166,17 +180,17 @@ spec:
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
-  name: echo-1
+  name: {name}-1
   labels:
-    krypton.ai/agent: echo
-    kubernetes.io/service-name: echo
+    krypton.ai/agent: {name}
+    kubernetes.io/service-name: {name}
 addressType: IPv4
 ports:
   - name: http
     port: {port}
 endpoints:
   - addresses: [{ip}]
-    targetRef: {{ kind: Pod, name: echo-1, uid: uid-echo-1 }}
+    targetRef: {{ kind: Pod, name: {name}-1, uid: uid-{name}-1 }}
     conditions: {{ ready: true, serving: true, terminating: false }}
 "
     )
