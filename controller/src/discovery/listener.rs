@@ -38,6 +38,8 @@ const READY: usize = 16;
 pub(super) struct Bounds {
     /// Connections at one time, handshakes included: in all, and of one address.
     pub(super) connections: (usize, usize),
+    /// Connections of an address that is this machine's.
+    pub(super) of_own_address: usize,
     /// Handshakes at one time: in all, and of one address.
     pub(super) handshakes: (usize, usize),
     /// How long one may take.
@@ -85,11 +87,14 @@ type Transport = Either<TlsStream<TcpStream>, TcpStream>;
 
 impl Bounds {
     /// Four connections for each gateway, which needs two, and 128 more; 64 of one address, behind which there may be
-    /// some gateways where addresses are translated. As many handshakes as there may be gateways, which all come at
-    /// once after a restart, and 128 more; 8 of one address, of 5 s: one takes some milliseconds.
+    /// some gateways where addresses are translated; all of an address of this machine, which is what the proxy of a
+    /// mesh shows of all gateways. As many handshakes as there may be gateways, which all come at once after a restart,
+    /// and 128 more; 8 of one address, of 5 s: one takes some milliseconds.
     pub(super) fn new(limits: &Limits) -> Self {
+        let connections = 4 * limits.gateways + 128;
         Self {
-            connections: (4 * limits.gateways + 128, 64),
+            connections: (connections, 64),
+            of_own_address: connections,
             handshakes: (limits.gateways + 128, 8),
             handshake: Duration::from_secs(5),
             idle: limits.idle_timeout,
@@ -155,7 +160,9 @@ impl Listener {
 
     fn begin(&self, stream: TcpStream, address: SocketAddr) -> Result<Begun, Refused> {
         let acceptor = self.configs.as_ref().map(|configs| self.acceptor(configs)).transpose()?;
-        let place = self.connections.take(address.ip()).map_err(|full| match full {
+        let of_address =
+            if is_own(&stream, address) { self.bounds.of_own_address } else { self.bounds.connections.1 };
+        let place = self.connections.take_up_to(address.ip(), of_address).map_err(|full| match full {
             Full::All => Refused::Connections,
             Full::Address => Refused::ConnectionsOfAddress,
         })?;
@@ -180,6 +187,12 @@ impl Listener {
         })?;
         Ok(Handshake { acceptor, _place: place })
     }
+}
+
+/// Whether `address` is this machine's.
+fn is_own(stream: &TcpStream, address: SocketAddr) -> bool {
+    let address = address.ip().to_canonical();
+    address.is_loopback() || stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == address)
 }
 
 // === impl Counted ===

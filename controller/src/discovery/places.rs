@@ -49,11 +49,19 @@ impl Places {
     /// # Errors
     /// When there is none.
     pub(super) fn take(&self, address: IpAddr) -> Result<Place, Full> {
+        self.take_up_to(address, self.bounds.1)
+    }
+
+    /// The same, where `address` may have so many.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn take_up_to(&self, address: IpAddr, of_address: usize) -> Result<Place, Full> {
         // The same whether the listener is for IPv4 or for both.
         let address = address.to_canonical();
         let mut full = None;
         self.taken.send_if_modified(|taken| {
-            full = taken.take(address, self.bounds).err();
+            full = taken.take(address, (self.bounds.0, of_address)).err();
             full.is_none()
         });
         full.map_or_else(|| Ok(Place { places: self.clone(), address }), Err)

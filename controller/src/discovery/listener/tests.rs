@@ -103,6 +103,11 @@ fn bounds() -> Bounds {
     Bounds::new(&Limits::default())
 }
 
+/// Each address, all of which are this machine's here, may have so many connections of `all`.
+fn with_connections(all: usize, of_address: usize) -> Bounds {
+    Bounds { connections: (all, of_address), of_own_address: of_address, ..bounds() }
+}
+
 /// Waits until the other side has hung up.
 async fn hung_up(mut client: impl tokio::io::AsyncRead + Unpin) {
     assert_eq!(within(client.read(&mut [0])).await.unwrap_or(0), 0);
@@ -136,8 +141,7 @@ async fn a_connection_is_known_by_its_address_and_sends_at_once() {
 
 #[tokio::test]
 async fn in_plain_text_a_connection_is_known_bounded_and_not_kept_for_nothing() {
-    let bounds =
-        Bounds { connections: (2, 1), handshakes: (0, 0), idle: Duration::from_millis(50), ..bounds() };
+    let bounds = Bounds { handshakes: (0, 0), idle: Duration::from_millis(50), ..with_connections(2, 1) };
     let mut fixture = Fixture::start_in_plain_text(bounds).await;
     let client = TcpStream::connect(fixture.address).await.unwrap();
     let mut first = fixture.next().await;
@@ -206,7 +210,7 @@ async fn who_never_shakes_hands_keeps_nobody_of_another_address_out() {
 #[tokio::test]
 async fn connections_are_bounded_in_number() {
     let (certificate, config) = mk_config().await;
-    let bounds = Bounds { connections: (2, 1), ..bounds() };
+    let bounds = with_connections(2, 1);
     let mut fixture = Fixture::start(Some(config), bounds).await;
     let _client = fixture.connect(&certificate).await.unwrap();
     let first = fixture.next().await;
@@ -220,6 +224,19 @@ async fn connections_are_bounded_in_number() {
     fixture.counts("krypton_controller_discovery_connections 1");
     fixture.connect(&certificate).await.unwrap();
     drop(second);
+}
+
+/// As a mesh's proxy has them, which is all gateways in one.
+#[tokio::test]
+async fn an_address_of_this_machine_may_have_more_connections() {
+    let bounds = Bounds { connections: (4, 1), of_own_address: 3, ..bounds() };
+    let mut fixture = Fixture::start_in_plain_text(bounds).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push((TcpStream::connect(fixture.address).await.unwrap(), fixture.next().await));
+    }
+    hung_up(TcpStream::connect(fixture.address).await.unwrap()).await;
+    fixture.counts(r#"krypton_controller_discovery_refusals_total{reason="connections_of_address"} 1"#);
 }
 
 #[tokio::test]
