@@ -277,7 +277,12 @@ async fn election(
              controller while it leads"
         )
     })?;
-    let config = LeaseConfig::new(args.lease_namespace.clone(), args.identity.clone(), address);
+    let config = LeaseConfig::new(
+        args.lease_namespace.clone(),
+        args.lease_name.clone(),
+        args.identity.clone(),
+        address,
+    );
     // A client of its own: renewals do not wait behind other calls.
     Ok(Election::new(client(args).await?, config, Arc::clone(metrics)))
 }

@@ -11,7 +11,7 @@ use krypton_discovery::is_dns_label;
 use krypton_logging::LogArgs;
 
 use crate::discovery::ServiceAccountName;
-use crate::lease::is_address;
+use crate::lease::{LEASE_NAME, is_address};
 use crate::object::Scope;
 
 /// The longest name of a controller: it is to be read in a column.
@@ -26,7 +26,7 @@ const MAX_DNS_NAME: usize = 253;
 pub struct Args {
     /// Read Agents, EndpointSlices and Services from the YAML and JSON files in this folder and follow its
     /// changes, instead of watching the Kubernetes API. Endpoints on this machine (loopback) are allowed then
-    #[arg(long, env = "KRYPTON_MANIFESTS", value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces", "lease_namespace", "ingress_read_timeout"])]
+    #[arg(long, env = "KRYPTON_MANIFESTS", value_name = "DIR", conflicts_with_all = ["kubeconfig", "namespaces", "lease_namespace", "lease_name", "ingress_read_timeout"])]
     pub manifests: Option<PathBuf>,
 
     /// How to reach the Kubernetes API. Without it: the file that KUBECONFIG names, else ~/.kube/config, else
@@ -68,10 +68,14 @@ pub struct Args {
     pub advertise_address: Option<String>,
 
     /// Namespace of the Lease by which the controllers agree on a leader. Controllers that look after different
-    /// namespaces (--namespace) need Leases in different ones. Without it: the pod's own, else
+    /// namespaces (--namespace) need Leases of their own. Without it: the pod's own, else
     /// krypton-system
     #[arg(long, env = "KRYPTON_LEASE_NAMESPACE", value_name = "NAME", value_parser = parse_namespace)]
     pub lease_namespace: Option<String>,
+
+    /// Name of that Lease. Installations that share a namespace need one each
+    #[arg(long, env = "KRYPTON_LEASE_NAME", value_name = "NAME", default_value = LEASE_NAME, value_parser = parse_lease_name)]
+    pub lease_name: String,
 
     /// What the Lease calls this controller while it leads; a random suffix is added. Without it: the host's name
     #[arg(long, env = "KRYPTON_IDENTITY", value_name = "NAME", value_parser = parse_identity)]
@@ -163,6 +167,13 @@ fn parse_namespace(name: &str) -> Result<String, String> {
         return Ok(name.to_owned());
     }
     Err("not a namespace's name: 1 to 63 of a-z, 0-9 and '-', not at an end".to_owned())
+}
+
+fn parse_lease_name(name: &str) -> Result<String, String> {
+    if name.len() <= 253 && name.split('.').all(|part| is_dns_label(part.as_bytes())) {
+        return Ok(name.to_owned());
+    }
+    Err("not a Lease's name: a-z, 0-9, '-' and '.', as DNS names are".to_owned())
 }
 
 fn parse_above_zero(text: &str) -> Result<Duration, String> {
@@ -278,6 +289,9 @@ mod tests {
             (&["--namespace", "a/b"], "not a namespace's name"),
             (&["--manifests", "d", "--lease-namespace", "a"], "cannot be used with"),
             (&["--lease-namespace", "a/b"], "not a namespace's name"),
+            (&["--manifests", "d", "--lease-name", "a"], "cannot be used with"),
+            (&["--lease-name", "a_b"], "not a Lease's name"),
+            (&["--lease-name", ""], "not a Lease's name"),
             (&["--identity", "a b"], "without spaces"),
             (&["--identity", ""], "not 1 to 200"),
             (&["--advertise-address", "0.0.0.0:9090"], "not HOST:PORT"),

@@ -37,7 +37,7 @@ use term::Publisher;
 
 pub use term::{Hold, Leadership, Term};
 
-/// Name of the Lease.
+/// Name of the Lease, unless it is told another.
 pub const LEASE_NAME: &str = "krypton-controller";
 
 /// The namespace where there is neither a flag nor a pod.
@@ -100,14 +100,14 @@ struct Electing {
 // === impl LeaseConfig ===
 
 impl LeaseConfig {
-    /// The usual Lease. Without a `namespace` it is the pod's own. `identity`, or else the host's name, gets a
+    /// The Lease `name`. Without a `namespace` it is in the pod's own. `identity`, or else the host's name, gets a
     /// random suffix: a container that was restarted must not take its predecessor's Lease for its own.
     #[must_use]
-    pub fn new(namespace: Option<String>, identity: Option<String>, address: String) -> Self {
+    pub fn new(namespace: Option<String>, name: String, identity: Option<String>, address: String) -> Self {
         let namespace = namespace_or_own(namespace);
         let identity = identity.unwrap_or_else(host_name);
         let identity = format!("{identity}_{:08x}", fastrand::u32(..));
-        Self { namespace, name: LEASE_NAME.to_owned(), identity, address }
+        Self { namespace, name, identity, address }
     }
 }
 

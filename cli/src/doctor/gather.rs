@@ -25,9 +25,6 @@ use crate::forward;
 use crate::routes;
 use crate::routes::view::{Asked, watched as watched_agents};
 
-/// By which the controllers agree on a leader.
-const LEASE: &str = "krypton-controller";
-
 /// Gateways asked at one time.
 const ASKED: usize = 8;
 
@@ -45,6 +42,7 @@ pub(crate) struct Gathered {
     pub(crate) deployments: Vec<Value>,
     pub(crate) gateways: Vec<GatewayPod>,
     pub(crate) tables: Vec<Asked>,
+    pub(crate) lease_name: String,
     pub(crate) lease: Read<Option<Lease>>,
     pub(crate) crd: Read<Option<Value>>,
     pub(crate) webhooks: Vec<Webhook>,
@@ -170,6 +168,7 @@ async fn objects(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
     let agents = gathered.keep("Agents", agents);
     let controller = gathered.deployment(Component::Controller);
     let watched = controller.map(flags::watched_namespaces).unwrap_or_default();
+    gathered.lease_name = flags::lease_name(controller);
     gathered.agents = agents.map(|agents| watched_agents(agents, &watched));
     let crds = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
     let crds = cluster.list_values(&crds, None).await;
@@ -179,7 +178,7 @@ async fn objects(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
             && crd.pointer("/spec/names/kind").is_some_and(|kind| kind == keys::KIND)
     };
     gathered.crd = crds.map(|crds| crds.into_iter().find(is_ours));
-    let lease: Result<Option<Lease>> = get(cluster, &gathered.namespace, LEASE).await;
+    let lease: Result<Option<Lease>> = get(cluster, &gathered.namespace, &gathered.lease_name).await;
     gathered.lease = gathered.keep("the controllers' Lease", lease);
 
     let selector = format!("{}={}", keys::INSTANCE_LABEL, global.release);

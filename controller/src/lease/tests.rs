@@ -18,6 +18,9 @@ use super::*;
 /// For what must happen: long enough for a busy machine, and below the 10 s after which a Lease runs out.
 const SOON: Duration = Duration::from_secs(8);
 
+/// Not the usual one, so that no call is for that.
+const NAME: &str = "other-controller";
+
 /// One Lease, as the API server keeps it.
 #[derive(Debug, Clone)]
 struct FakeApi {
@@ -48,13 +51,13 @@ impl FakeApi {
         let base = "/apis/coordination.k8s.io/v1/namespaces/n/leases";
         let router = Router::new()
             .route(base, post(create).get(follow))
-            .route(&format!("{base}/{LEASE_NAME}"), get(read).put(replace))
+            .route(&format!("{base}/{NAME}"), get(read).put(replace))
             .with_state(self.clone());
         Client::new(router, "n")
     }
 
     fn join(&self, name: &str, address: &str) -> Member {
-        let config = LeaseConfig::new(Some("n".into()), Some(name.into()), address.into());
+        let config = LeaseConfig::new(Some("n".into()), NAME.into(), Some(name.into()), address.into());
         let metrics = Arc::new(Metrics::new(&mut Registry::default()));
         let (election, leadership) = Election::new(self.client(), config, metrics);
         Member::new(election, leadership)
@@ -118,9 +121,8 @@ async fn replace(State(api): State<FakeApi>, Json(lease): Json<Value>) -> Respon
 }
 
 async fn follow(State(api): State<FakeApi>, Query(query): Query<Vec<(String, String)>>) -> Response {
-    let only = query
-        .iter()
-        .any(|(key, value)| key == "fieldSelector" && *value == format!("metadata.name={LEASE_NAME}"));
+    let only =
+        query.iter().any(|(key, value)| key == "fieldSelector" && *value == format!("metadata.name={NAME}"));
     assert!(only, "all that the role allows is to watch the one Lease: {query:?}");
     let events = WatchStream::new(api.lease.subscribe()).filter(|lease| std::future::ready(!lease.is_null()));
     let lines = events
@@ -264,9 +266,10 @@ async fn work_runs_in_a_term_and_ends_with_it() {
 
 #[test]
 fn no_two_processes_have_one_identity() {
-    let [a, b] = [(); 2].map(|()| LeaseConfig::new(None, Some("pod".into()), "10.0.0.1:9090".into()));
+    let [a, b] =
+        [(); 2].map(|()| LeaseConfig::new(None, NAME.into(), Some("pod".into()), "10.0.0.1:9090".into()));
     assert!(a.identity.starts_with("pod_") && a.identity != b.identity);
-    assert!(!LeaseConfig::new(None, None, "10.0.0.1:9090".into()).identity.starts_with('_'));
+    assert!(!LeaseConfig::new(None, NAME.into(), None, "10.0.0.1:9090".into()).identity.starts_with('_'));
 }
 
 #[test]

@@ -161,3 +161,22 @@ async fn a_deleted_lease_is_made_anew() {
     });
     test.await.unwrap();
 }
+
+/// As two installations in one namespace are.
+#[tokio::test]
+async fn who_has_a_lease_of_another_name_leads_too() {
+    let cluster = shared().await.unwrap();
+    cluster.install_agent_crd().await.unwrap();
+    let test = cluster.with_namespace(async |namespace| {
+        let first = start_controller(namespace, &["--identity", "first"]).await;
+        leads(&first).await;
+        let args = ["--identity", "second", "--lease-name", "agents-controller"];
+        let second = start_controller(namespace, &args).await;
+        leads(&second).await;
+        leads(&first).await;
+        let other = namespace.api::<Lease>().get("agents-controller").await.unwrap();
+        assert!(other.spec.unwrap().holder_identity.unwrap().starts_with("second_"));
+        assert!(holder(namespace).await.starts_with("first_"));
+    });
+    test.await.unwrap();
+}

@@ -34,6 +34,12 @@ pub(crate) fn allowed_hosts(gateway: &Value) -> Vec<String> {
     list(gateway, "allowed-hosts")
 }
 
+/// The Lease by which controllers like `controller` agree on a leader.
+pub(crate) fn lease_name(controller: Option<&Value>) -> String {
+    let told = controller.and_then(|controller| value(controller, "lease-name"));
+    told.unwrap_or_else(|| "krypton-controller".to_owned())
+}
+
 fn list(deployment: &Value, flag: &str) -> Vec<String> {
     let value = value(deployment, flag).unwrap_or_default();
     value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(ToOwned::to_owned).collect()
@@ -57,6 +63,16 @@ mod tests {
         assert_eq!(value("discovery-plaintext").as_deref(), Some("true"));
         assert_eq!(value("threads").as_deref(), Some("2"));
         assert_eq!((value("identity"), value("ingress"), value("y")), (None, None, None));
+    }
+
+    #[test]
+    fn a_lease_has_its_usual_name_unless_the_controller_was_told_another() {
+        let with = |args: &[&str]| {
+            let container = json!({ "args": args });
+            lease_name(Some(&json!({ "spec": { "template": { "spec": { "containers": [container] } } } })))
+        };
+        assert_eq!(with(&["--lease-name=agents-controller"]), "agents-controller");
+        assert_eq!((with(&[]), lease_name(None)), ("krypton-controller".into(), "krypton-controller".into()));
     }
 
     #[test]

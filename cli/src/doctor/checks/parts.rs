@@ -135,11 +135,11 @@ pub(crate) fn tables(gathered: &Gathered) -> Vec<Finding> {
 
 /// Does a controller lead? Nothing where the Lease could not be read.
 pub(crate) fn lease(gathered: &Gathered, now: Duration) -> Option<Finding> {
-    Some(leader(gathered.lease.as_ref()?.as_ref(), now))
+    Some(leader(&gathered.lease_name, gathered.lease.as_ref()?.as_ref(), now))
 }
 
-fn leader(lease: Option<&Lease>, now: Duration) -> Finding {
-    let about = "Lease krypton-controller";
+fn leader(name: &str, lease: Option<&Lease>, now: Duration) -> Finding {
+    let about = &format!("Lease {name}");
     let spec = lease.and_then(|lease| lease.spec.as_ref());
     let holder = spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty());
     let Some((spec, holder)) = spec.zip(holder) else {

@@ -122,6 +122,8 @@ fn a_lease_that_nobody_renews_has_no_leader() {
     assert_eq!(judged(&lease("krypton-controller-a"), 5), "Leader");
     assert_eq!(judged(&lease("krypton-controller-a"), 31), "NoLeader");
     assert_eq!(judged(&lease(""), 5), "NoLeader");
+    let named = Gathered { lease_name: "agents-controller".to_owned(), ..lease("") };
+    assert_eq!(super::lease(&named, renewed).unwrap().about, "Lease agents-controller");
     assert_eq!(judged(&Gathered { lease: Some(None), ..Gathered::default() }, 5), "NoLeader");
     assert_eq!(super::lease(&Gathered::default(), renewed), None, "it was not read");
 }
