@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser};
 use ipnet::IpNet;
-use krypton_discovery::is_dns_label;
+use krypton_discovery::{is_dns_label, parse_network};
 use krypton_logging::LogArgs;
 
 use crate::discovery::ServiceAccountName;
@@ -39,7 +39,7 @@ pub struct Args {
     pub namespaces: Vec<String>,
 
     /// Where gateways connect. Port 0 takes a free one
-    #[arg(long, env = "KRYPTON_DISCOVERY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    #[arg(long, env = "KRYPTON_DISCOVERY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090", value_parser = parse_listen_address)]
     pub discovery_listen: SocketAddr,
 
     /// Folder with the certificate and key that gateways are shown, tls.crt and tls.key; read again when they change
@@ -82,12 +82,12 @@ pub struct Args {
     pub identity: Option<String>,
 
     /// Where /healthz, /readyz, /metrics and /debug are served. Port 0 takes a free one
-    #[arg(long, env = "KRYPTON_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
+    #[arg(long, env = "KRYPTON_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8082", value_parser = parse_listen_address)]
     pub admin_listen: SocketAddr,
 
     /// Networks that no endpoint may be in, e.g. the nodes' own; separated by commas. Link-local, multicast and
     /// metadata addresses are always refused
-    #[arg(long, env = "KRYPTON_DENY_CIDRS", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, env = "KRYPTON_DENY_CIDRS", value_name = "CIDR", value_delimiter = ',', value_parser = parse_network)]
     pub deny_cidrs: Vec<IpNet>,
 
     /// For how long the ingress in front of the gateways bears silence: its read timeout. An Agent whose timeout
@@ -101,7 +101,7 @@ pub struct Args {
     pub enable_webhooks: bool,
 
     /// Where the API server reaches the webhooks, over TLS. Port 0 takes a free one
-    #[arg(long, env = "KRYPTON_WEBHOOK_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    #[arg(long, env = "KRYPTON_WEBHOOK_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9443", value_parser = parse_listen_address)]
     pub webhook_listen: SocketAddr,
 
     /// Folder with the webhooks' certificate and key, tls.crt and tls.key; read again when they change
@@ -162,6 +162,10 @@ impl Args {
     }
 }
 
+fn parse_listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and a port such as 127.0.0.1:9090 or [::]:9090")
+}
+
 fn parse_namespace(name: &str) -> Result<String, String> {
     if is_dns_label(name.as_bytes()) {
         return Ok(name.to_owned());
@@ -180,7 +184,7 @@ fn parse_above_zero(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must be above 0".to_owned()),
         Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write e.g. 60s, 5m 30s")),
+        Err(_) => Err("expected a duration such as 60s or 5m30s".to_owned()),
     }
 }
 
@@ -252,6 +256,8 @@ mod tests {
         assert_eq!(parse(&["--namespace", "b,a"]).unwrap().scopes(), args.scopes());
         let args = parse(&["--deny-cidrs", "10.0.0.0/8,fd00::/8"]).unwrap();
         assert_eq!(args.deny_cidrs.len(), 2);
+        let args = parse(&["--ingress-read-timeout", "5m30s"]).unwrap();
+        assert_eq!(args.ingress_read_timeout, Some(Duration::from_secs(330)));
     }
 
     #[test]
@@ -299,12 +305,12 @@ mod tests {
             (&["--manifests", "d", "--gateway-service-account", "a/b"], "cannot be used with"),
             (&["--gateway-service-account", "a"], "not a service account as NAMESPACE/NAME"),
             (&["--ingress-read-timeout", "0s"], "must be above 0"),
-            (&["--ingress-read-timeout", "60"], "write e.g. 60s"),
+            (&["--ingress-read-timeout", "60"], "expected a duration such as 60s or 5m30s"),
             (&["--manifests", "d", "--ingress-read-timeout", "60s"], "cannot be used with"),
-            (&["--discovery-listen", "9090"], "invalid value '9090'"),
-            (&["--webhook-listen", ":9443"], "invalid value ':9443'"),
-            (&["--deny-cidrs", "10.0.0.0/33"], "invalid value '10.0.0.0/33'"),
-            (&["--log-level", "loud"], "invalid value 'loud'"),
+            (&["--discovery-listen", "9090"], "an IP address and a port such as 127.0.0.1:9090"),
+            (&["--webhook-listen", ":9443"], "an IP address and a port"),
+            (&["--deny-cidrs", "10.0.0.0/33"], "expected a CIDR such as 10.0.0.0/8"),
+            (&["--log-level", "loud"], "expected off, error, warn, info, debug or trace"),
         ] {
             let error = parse(args).unwrap_err();
             assert!(error.contains(sentence), "{args:?}: {error}");

@@ -68,6 +68,18 @@ pub enum RefusedAddress {
     PortZero,
 }
 
+/// A network as flags name it. The parser's own words do not say what a network is.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
+    text.trim().parse().map_err(|_| {
+        let alone = text.trim().parse::<IpAddr>();
+        let example = alone.map_or_else(|_| "10.0.0.0/8".to_owned(), |alone| IpNet::from(alone).to_string());
+        format!("expected a CIDR such as {example}")
+    })
+}
+
 // === impl Endpoint ===
 
 impl Endpoint {
@@ -180,6 +192,16 @@ mod tests {
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_told_what_one_is() {
+        assert_eq!(parse_network(" fd00::/8").unwrap(), "fd00::/8".parse::<IpNet>().unwrap());
+        for (wrong, told) in
+            [("ten", "10.0.0.0/8"), ("10.0.0.0/33", "10.0.0.0/8"), ("10.0.0.7", "10.0.0.7/32")]
+        {
+            assert_eq!(parse_network(wrong).unwrap_err(), format!("expected a CIDR such as {told}"));
+        }
     }
 
     #[test]

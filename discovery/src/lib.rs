@@ -16,7 +16,7 @@ mod version;
 pub mod wire;
 
 pub use convert::{ConvertError, Rejected};
-pub use endpoint::{Endpoint, EndpointPolicy, PodUid, RefusedAddress};
+pub use endpoint::{Endpoint, EndpointPolicy, PodUid, RefusedAddress, parse_network};
 pub use key::{AgentKey, AgentKeyError, is_dns_label};
 pub use route::{
     AppProtocol, InvocationPath, InvocationPathError, Protocol, Route, Timeouts, UpstreamHost, VersionedRoute,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ipnet::IpNet;
+use krypton_discovery::parse_network;
 use krypton_logging::LogArgs;
 
 /// Routes /v1/agents/{namespace}/{name}/... to the agent's pods, as the controller tells.
@@ -17,11 +18,11 @@ use krypton_logging::LogArgs;
 #[command(name = "krypton-gateway", version, max_term_width = 110, args_override_self = true)]
 pub struct Args {
     /// Where calls come in: HTTP/1 and HTTP/2 without TLS
-    #[arg(long, env = "KRYPTON_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    #[arg(long, env = "KRYPTON_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR", value_parser = listen_address)]
     pub listen: SocketAddr,
 
     /// Where /healthz, /readyz, /metrics and /debug/routes are
-    #[arg(long, env = "KRYPTON_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDR")]
+    #[arg(long, env = "KRYPTON_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDR", value_parser = listen_address)]
     pub admin_listen: SocketAddr,
 
     /// The controller's discovery service. With https, its certificate must be for this very host, also where the
@@ -47,7 +48,7 @@ pub struct Args {
     pub snapshot_file: Option<PathBuf>,
 
     /// Networks whose X-Forwarded-* headers are believed, e.g. that of the ingress
-    #[arg(long, env = "KRYPTON_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR,...")]
+    #[arg(long, env = "KRYPTON_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR,...", value_parser = parse_network)]
     pub trusted_proxies: Vec<IpNet>,
 
     /// Hosts that are served; others get 421 [default: any]
@@ -55,7 +56,7 @@ pub struct Args {
     pub allowed_hosts: Vec<String>,
 
     /// Networks that are never dialled, whatever the controller says
-    #[arg(long, env = "KRYPTON_DENY_CIDRS", value_delimiter = ',', value_name = "CIDR,...")]
+    #[arg(long, env = "KRYPTON_DENY_CIDRS", value_delimiter = ',', value_name = "CIDR,...", value_parser = parse_network)]
     pub deny_cidrs: Vec<IpNet>,
 
     /// Dial loopback addresses: only for agents on this very machine
@@ -63,11 +64,11 @@ pub struct Args {
     pub allow_loopback_endpoints: bool,
 
     /// Worker threads [default: as many as the CPUs it may use]
-    #[arg(long, env = "KRYPTON_THREADS", value_name = "N")]
+    #[arg(long, env = "KRYPTON_THREADS", value_name = "N", value_parser = count)]
     pub threads: Option<NonZeroUsize>,
 
     /// Connections of clients at one time; further ones wait
-    #[arg(long, env = "KRYPTON_MAX_CONNECTIONS", default_value = "65536", value_name = "N")]
+    #[arg(long, env = "KRYPTON_MAX_CONNECTIONS", default_value = "65536", value_name = "N", value_parser = count)]
     pub max_connections: NonZeroUsize,
 
     /// Time for a request's complete header, from its first byte
@@ -120,9 +121,17 @@ fn discovery_url(text: &str) -> Result<tonic::transport::Uri, String> {
     }
 }
 
-/// `10s`, `1m 30s`, `250ms`.
+fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and a port such as 0.0.0.0:8080 or [::]:8080")
+}
+
+fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "expected a whole number above 0, such as 4")
+}
+
+/// `10s`, `1m30s`, `250ms`.
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 500ms, 10s, 5m"))
+    humantime::parse_duration(text).map_err(|_| "expected a duration such as 500ms, 10s or 1m30s".to_owned())
 }
 
 fn above_zero(text: &str) -> Result<Duration, String> {
@@ -185,6 +194,30 @@ mod tests {
             assert!(error.contains(flag), "{flag}={value}: {error}");
         }
         assert!(parse(&["--no-such-flag"]).is_err());
+    }
+
+    #[test]
+    fn what_is_refused_is_told_what_the_flag_takes() {
+        for (flag, value, sentence) in [
+            ("--listen", "8080", "an IP address and a port such as 0.0.0.0:8080"),
+            ("--admin-listen", "localhost:8081", "an IP address and a port such as 0.0.0.0:8080"),
+            ("--trusted-proxies", "ten", "expected a CIDR such as 10.0.0.0/8"),
+            ("--deny-cidrs", "10.0.0.7", "expected a CIDR such as 10.0.0.7/32"),
+            ("--threads", "two", "expected a whole number above 0, such as 4"),
+            ("--max-connections", "-1", "expected a whole number above 0, such as 4"),
+            ("--drain-delay", "10", "expected a duration such as 500ms, 10s or 1m30s"),
+            ("--log-level", "loud", "expected off, error, warn, info, debug or trace"),
+        ] {
+            let error = parse(&[&format!("{flag}={value}")]).unwrap_err();
+            assert!(error.contains(sentence), "{flag}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_in_the_chart() {
+        let args = parse(&["--drain-delay", "1m30s", "--upload-timeout", "1h5m"]).unwrap();
+        assert_eq!(args.drain_delay, Duration::from_secs(90));
+        assert_eq!(args.upload_timeout, Duration::from_mins(65));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 
     /// How much is logged: off, error, warn, info, debug or trace. RUST_LOG says it by module
-    #[arg(long, env = "KRYPTON_LOG_LEVEL", value_name = "LEVEL", default_value_t = LevelFilter::Info)]
+    #[arg(long, env = "KRYPTON_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
 }
 
@@ -44,6 +44,10 @@ pub enum LogFormat {
 
 /// A module of a dependency, with all that begin like it, and the most that is heard of them.
 pub type Quiet = (&'static str, LevelFilter);
+
+fn level(text: &str) -> Result<LevelFilter, &'static str> {
+    text.parse().map_err(|_| "expected off, error, warn, info, debug or trace")
+}
 
 /// Sets the process's logger. `RUST_LOG` overrides `args` and `quiet` by module. A logger that is there already
 /// stays.
