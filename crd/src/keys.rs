@@ -62,6 +62,9 @@ pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-co
 /// Annotation by which Helm knows an object for that of a release; the value is the release's name.
 pub const HELM_RELEASE_ANNOTATION: &str = "meta.helm.sh/release-name";
 
+/// Label by which charts say what rendered an object, by Helm's convention: name and version of the chart.
+pub const CHART_LABEL: &str = "helm.sh/chart";
+
 /// Annotation beside [`HELM_RELEASE_ANNOTATION`]: the release's namespace.
 pub const HELM_NAMESPACE_ANNOTATION: &str = "meta.helm.sh/release-namespace";
 

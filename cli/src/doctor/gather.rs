@@ -100,6 +100,11 @@ impl Gathered {
         name.unwrap_or(&self.release).to_owned()
     }
 
+    /// The Service of the gateways, after which the chart names their Ingress too.
+    pub(crate) fn gateway_service(&self) -> String {
+        format!("{}-gateway", self.fullname())
+    }
+
     /// The Deployment of `component`.
     pub(crate) fn deployment(&self, component: Component) -> Option<&Value> {
         self.deployments.iter().find(|one| {

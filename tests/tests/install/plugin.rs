@@ -174,7 +174,7 @@ async fn what_is_wrong_is_named(namespace: &Namespace) {
     .unwrap();
     for (name, words) in [
         ("NoGateway", ["HTTPRoute krypton-system/krypton-gateway", "missing", "httpRoute.parentRefs"]),
-        ("TimeoutReachesIngress", ["/slow", "5m 30s", "ingress.readTimeout"]),
+        ("TimeoutReachesIngress", ["/slow", "5m30s", "ingress.readTimeout"]),
         ("WrongSetting", ["Ingress krypton-system/krypton-gateway", "15s", "infinity"]),
     ] {
         let sentence = diagnosis.sentence(name);

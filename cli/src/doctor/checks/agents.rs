@@ -78,12 +78,17 @@ pub(super) fn longest_timeout(gathered: &Gathered) -> Option<Duration> {
     gathered.agents.iter().flatten().filter_map(timeout).max()
 }
 
+/// As an Agent, a flag and the chart's values spell it.
+pub(super) fn written(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
 fn cut_by_the_ingress(agent: &Value, limit: Duration) -> Option<Finding> {
     let timeout = timeout(agent)?;
     if timeout < limit {
         return None;
     }
-    let (timeout, limit) = (humantime::format_duration(timeout), humantime::format_duration(limit));
+    let (timeout, limit) = (written(timeout), written(limit));
     let message =
         format!("may be silent for {timeout}, but the ingress cuts a call after {limit} of silence");
     Some(

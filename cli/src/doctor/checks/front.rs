@@ -7,14 +7,16 @@ mod settings;
 
 use std::collections::BTreeSet;
 
+use krypton_crd::keys;
 use serde_json::Value;
 
+use super::agents;
 use crate::args::Class;
 use crate::doctor::class;
 use crate::doctor::gather::Gathered;
 use crate::findings::{self, Finding, Level};
 use paths::{Leads, PREFIX};
-use settings::Silence;
+use settings::{Silence, Wrong};
 
 /// What stands in front, as far as the cluster tells.
 pub(crate) fn classes(gathered: &Gathered) -> BTreeSet<Class> {
@@ -39,7 +41,7 @@ pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
         Some(Finding::new(Level::Note, "NotOfTheRoute", class::name(class), message))
     }));
     if findings.is_empty() && gathered.ingresses.is_some() && gathered.http_routes.is_some() {
-        let service = format!("the Service {}-gateway", gathered.fullname());
+        let service = format!("the Service {}", gathered.gateway_service());
         let message = format!(
             "no Ingress and no HTTPRoute leads to {service}: it is called from inside, or by a proxy of \
             your own"
@@ -66,11 +68,9 @@ fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
         ));
     }
     for wrong in settings::wrong(ingress, class, Silence::of(gathered)) {
-        findings.push(Finding::new(Level::Warning, "WrongSetting", &about, wrong.message).todo(format!(
-            "annotate it with {}, or set ingress.class: {} in the chart's values",
-            wrong.wanted,
-            class::name(class)
-        )));
+        let cures = cures(&wrong, class, is_the_charts(ingress, gathered));
+        let finding = Finding::new(Level::Warning, "WrongSetting", &about, wrong.message);
+        findings.push(cures.into_iter().fold(finding, Finding::todo));
     }
     if !findings::any_to_do(&findings) {
         let message = format!(
@@ -82,9 +82,35 @@ fn judge_ingress(ingress: &Value, gathered: &Gathered) -> Vec<Finding> {
     findings
 }
 
+/// What sets it right: where the chart renders the Ingress, its values do, and an annotation by hand would not stay.
+fn cures(wrong: &Wrong, class: Class, is_the_charts: bool) -> Vec<String> {
+    let (class, wanted) = (class::name(class), &wrong.wanted);
+    if !is_the_charts {
+        return vec![format!(
+            "annotate it with {wanted}, or set ingress.class: {class} in the chart's values"
+        )];
+    }
+    let value = match wrong.read_timeout {
+        Some(timeout) => {
+            let timeout = agents::written(timeout);
+            format!("set ingress.readTimeout: {timeout} in the chart's values, with ingress.class: {class}")
+        }
+        None => format!("set ingress.class: {class} in the chart's values"),
+    };
+    vec![value, format!("or, for this setting alone, add {wanted} to ingress.annotations there")]
+}
+
+/// Whether the release's chart renders `ingress`.
+fn is_the_charts(ingress: &Value, gathered: &Gathered) -> bool {
+    let label = |key: &str| ingress.pointer("/metadata/labels")?[key].as_str();
+    let is_named = ingress.pointer("/metadata/name").is_some_and(|name| *name == gathered.gateway_service());
+    let is_rendered = label(keys::CHART_LABEL).is_some() || label(keys::MANAGED_BY_LABEL) == Some(keys::HELM);
+    is_named && is_rendered && label(keys::INSTANCE_LABEL) == Some(&gathered.release)
+}
+
 /// Do its paths lead calls to the gateways?
 fn judge_paths(ingress: &Value, about: &str, gathered: &Gathered) -> Option<Finding> {
-    let service = format!("{}-gateway", gathered.fullname());
+    let service = gathered.gateway_service();
     if is_default_backend(ingress, &service) {
         return None;
     }
@@ -187,7 +213,7 @@ fn accepted(route: &Value, parent: &Value) -> Option<(bool, String)> {
 
 /// Ingresses with a path to the gateways.
 fn ingresses(gathered: &Gathered) -> impl Iterator<Item = &Value> {
-    let service = format!("{}-gateway", gathered.fullname());
+    let service = gathered.gateway_service();
     gathered.ingresses.iter().flatten().filter(move |ingress| {
         is_default_backend(ingress, &service) || paths_to(ingress, &service).next().is_some()
     })
@@ -217,7 +243,7 @@ fn http_routes(gathered: &Gathered) -> impl Iterator<Item = &Value> {
 }
 
 fn leads_to(rule: &Value, gathered: &Gathered) -> bool {
-    let service = format!("{}-gateway", gathered.fullname());
+    let service = gathered.gateway_service();
     list(rule, "/backendRefs").iter().any(|backend| backend["name"] == service)
 }
 

@@ -96,6 +96,8 @@ pub(super) struct Wrong {
     pub(super) message: String,
     /// `ANNOTATION: VALUE`.
     pub(super) wanted: String,
+    /// The least read timeout that would do, where it is one.
+    pub(super) read_timeout: Option<Duration>,
 }
 
 /// For how long an ingress has to bear silence.
@@ -117,7 +119,7 @@ impl Silence {
 
     /// Why `borne` is not enough; an Agent that reaches it is too much, as both would end at one time.
     fn why_not(self, borne: Duration) -> Option<String> {
-        let shown = humantime::format_duration;
+        let shown = agents::written;
         match (self.agents, self.told) {
             (Some(agents), _) if borne <= agents => {
                 Some(format!("there are Agents that may be silent for {}", shown(agents)))
@@ -177,23 +179,24 @@ pub(super) fn wrong(ingress: &Value, class: Class, silence: Silence) -> Vec<Wron
 
 impl Setting {
     fn judge(&self, value: Option<&str>, silence: Silence) -> Option<Wrong> {
-        let (why, wanted) = match self.rule {
+        let (why, wanted, read_timeout) = match self.rule {
             Rule::Word { wanted, is_default } => {
                 if value.map_or(is_default, |value| value.eq_ignore_ascii_case(wanted)) {
                     return None;
                 }
-                (String::new(), format!("\"{wanted}\""))
+                (String::new(), format!("\"{wanted}\""), None)
             }
             Rule::Silence { unit, default } => {
                 // What is not understood is not obeyed.
                 let borne = value.and_then(|value| unit.read(value)).unwrap_or(default);
-                (format!("; {}", silence.why_not(borne)?), unit.write(silence.wanted()))
+                let wanted = silence.wanted();
+                (format!("; {}", silence.why_not(borne)?), unit.write(wanted), Some(wanted))
             }
         };
         let name = self.annotations[0];
         let found = value.map_or("is not set".to_owned(), |value| format!("is {value:?}"));
         let message = format!("{name} {found}: {}{why}", self.otherwise);
-        Some(Wrong { message, wanted: format!("{name}: {wanted}") })
+        Some(Wrong { message, wanted: format!("{name}: {wanted}"), read_timeout })
     }
 }
 

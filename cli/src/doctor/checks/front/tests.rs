@@ -93,6 +93,25 @@ fn paths_to_something_else_lead_nothing_to_the_gateways() {
     assert_eq!(names(&with_ingress(shared)), ["Ingress"]);
 }
 
+#[test]
+fn of_the_charts_own_ingress_the_charts_value_is_named_first() {
+    let cures = |labels: Value| {
+        let mut ingress = ingress("nginx", &json!({}));
+        ingress["metadata"]["labels"] = labels;
+        all(&with_ingress(ingress)).remove(0).todo
+    };
+    let annotation = "nginx.ingress.kubernetes.io/proxy-read-timeout: \"330\"";
+    for mark in ["helm.sh/chart", "app.kubernetes.io/managed-by"] {
+        let cures = cures(json!({ "app.kubernetes.io/instance": "krypton", (mark): "Helm" }));
+        assert!(cures[0].starts_with("set ingress.readTimeout: 5m30s in the chart's values"), "{cures:?}");
+        assert!(cures[1].contains(annotation) && cures[1].contains("ingress.annotations"), "{cures:?}");
+    }
+    let others = json!({ "app.kubernetes.io/instance": "edge", "app.kubernetes.io/managed-by": "Helm" });
+    for labels in [json!({}), others] {
+        assert!(cures(labels)[0].starts_with(&format!("annotate it with {annotation}")));
+    }
+}
+
 /// An Agent has 300 s unless it says otherwise.
 #[test]
 fn a_read_timeout_is_held_to_the_agents() {
