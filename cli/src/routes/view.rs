@@ -102,6 +102,11 @@ struct AgentRow {
 // === impl Table ===
 
 impl Table {
+    /// Whether the gateway has received no routes yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.freshness == "empty"
+    }
+
     /// With the first page.
     pub(crate) fn of(page: Page) -> Self {
         let mut table = Self {

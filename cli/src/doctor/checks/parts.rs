@@ -12,7 +12,7 @@ use super::flags;
 use crate::cluster::Component;
 use crate::doctor::gather::Gathered;
 use crate::findings::{Finding, Level};
-use crate::routes::view::View;
+use crate::routes::view::{Asked, View};
 
 /// A claim that is so much older than it counts is dead also where this machine's clock is a little off.
 const CLOCKS: Duration = Duration::from_secs(20);
@@ -112,14 +112,18 @@ pub(crate) fn gateways(gathered: &Gathered) -> Vec<Finding> {
 
 /// Do all gateways hold the same, and what the Agents' statuses say?
 pub(crate) fn tables(gathered: &Gathered) -> Vec<Finding> {
-    if gathered.tables.is_empty() {
+    // What was said of a gateway as a whole is not said again of each Agent.
+    let compared: Vec<Asked> =
+        gathered.tables.iter().filter(|asked| !is_told(asked, gathered)).cloned().collect();
+    if compared.is_empty() {
         return Vec::new();
     }
     // Without the Agents, every route would seem to have none.
     let Some(agents) = &gathered.agents else { return Vec::new() };
-    let view = View::of(&gathered.tables, agents, gathered.agents_of.as_deref());
+    let view = View::of(&compared, agents, gathered.agents_of.as_deref());
     if view.differences.is_empty() {
-        let message = format!("all hold the same, {} Agents", agents.len());
+        let whose = if compared.len() < gathered.tables.len() { "all that have routes" } else { "all" };
+        let message = format!("{whose} hold the same, {} Agents", agents.len());
         return vec![Finding::new(Level::Good, "TablesAgree", "Gateways", message)];
     }
     let more = view.differences.len().saturating_sub(TOLD);
@@ -131,6 +135,16 @@ pub(crate) fn tables(gathered: &Gathered) -> Vec<Finding> {
         findings.push(Finding::new(Level::Warning, "TablesDiffer", "Gateways", message));
     }
     findings
+}
+
+/// Whether [`gateways`] tells why `asked` has no table.
+fn is_told(asked: &Asked, gathered: &Gathered) -> bool {
+    let gateway = gathered.gateways.iter().find(|gateway| gateway.name == asked.gateway);
+    match (&asked.table, gateway.map(|gateway| &gateway.ready)) {
+        (Err(_), Some(ready)) => ready.is_err(),
+        (Ok(table), Some(Ok((false, _)))) => table.is_awaited(),
+        _ => false,
+    }
 }
 
 /// Does a controller lead? Nothing where the Lease could not be read.

@@ -84,6 +84,36 @@ fn agents_of_one_namespace_are_held_to_routes_of_that_one() {
 }
 
 #[test]
+fn a_gateway_without_a_table_is_told_once() {
+    let page = |freshness: &str, routes: Value| {
+        let page = json!({ "freshness": freshness, "ageSeconds": 1.0, "dials": "endpoints", "routes": routes,
+            "next": null });
+        Ok(Table::of(serde_json::from_value(page).unwrap()))
+    };
+    let route = json!([{ "name": "a/x", "version": "aaaaaaaa", "endpointCount": 0, "endpoints": [] }]);
+    let agent = json!({ "metadata": { "namespace": "a", "name": "x" },
+        "status": { "conditions": [{ "type": "Programmed", "status": "True" }] } });
+    let told = |ready: Result<(bool, String), String>, table: Result<Table, String>| {
+        let pod = |name: &str, ready| GatewayPod { name: name.to_owned(), is_terminating: false, ready };
+        let asked = |gateway: &str, table| Asked { gateway: gateway.to_owned(), table };
+        let gathered = Gathered {
+            gateways: vec![pod("g-1", Ok((true, String::new()))), pod("g-2", ready)],
+            tables: vec![asked("g-1", page("live", route.clone())), asked("g-2", table)],
+            agents: Some(vec![agent.clone()]),
+            ..Gathered::default()
+        };
+        let findings = [gateways(&gathered), tables(&gathered)].concat();
+        findings.into_iter().map(|finding| finding.name).collect::<Vec<_>>()
+    };
+    let silent = || Err("the pod does not run".to_owned());
+    let unready = Ok((false, "[-] table: none yet\n".to_owned()));
+    let ready = Ok((true, String::new()));
+    assert_eq!(told(silent(), Err("no".to_owned())), ["GatewaysReady", "GatewayNotAsked", "TablesAgree"]);
+    assert_eq!(told(unready, page("empty", json!([]))), ["GatewaysReady", "GatewayNotReady", "TablesAgree"]);
+    assert_eq!(told(ready, Err("no".to_owned())), ["GatewaysReady", "TablesDiffer"]);
+}
+
+#[test]
 fn a_gateway_that_goes_away_need_not_be_ready() {
     let ready = Ok((false, "[-] draining: 3 calls\n".to_owned()));
     let gateway = GatewayPod { name: "g-1".to_owned(), is_terminating: true, ready };
