@@ -38,6 +38,21 @@ impl Url {
         self.port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
     }
 
+    /// Its path in front of `/v1/agents`; empty for the root.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The same without a path.
+    pub(crate) fn root(&self) -> Self {
+        Self { path: String::new(), ..self.clone() }
+    }
+
+    /// The same by the other of http and https; the port stays, where there is one.
+    pub(crate) fn other_scheme(&self) -> Self {
+        Self { https: !self.https, ..self.clone() }
+    }
+
     /// `target`, which starts with a slash, under the URL's path.
     pub(crate) fn join(&self, target: &str) -> String {
         format!("{}{target}", self.path)
@@ -65,6 +80,9 @@ impl FromStr for Url {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let path = uri.path().trim_end_matches('/');
         let path = path.strip_suffix("/v1/agents").unwrap_or(path).to_owned();
+        if path.contains("/v1/agents/") {
+            return Err("must end before /v1/agents/: an agent is no part of it".to_owned());
+        }
         Ok(Self { https, host, port: authority.port_u16(), path })
     }
 }
@@ -89,12 +107,21 @@ mod tests {
         let url: Url = "http://[::1]:8080/base/v1/agents".parse().unwrap();
         assert_eq!((url.host(), url.port(), url.authority().as_str()), ("::1", 8080, "[::1]:8080"));
         assert_eq!(url.join("/v1/agents/a/b"), "/base/v1/agents/a/b");
+        assert_eq!((url.path(), url.root().to_string().as_str()), ("/base", "http://[::1]:8080"));
+        assert_eq!(url.other_scheme().to_string(), "https://[::1]:8080/base");
     }
 
     #[test]
     fn what_is_no_public_url_is_refused() {
-        for wrong in ["agents.example.com", "ftp://a", "https://", "http://a?x", "http://u:p@a", "http://a b"]
-        {
+        for wrong in [
+            "agents.example.com",
+            "ftp://a",
+            "https://",
+            "http://a?x",
+            "http://u:p@a",
+            "http://a b",
+            "http://a/v1/agents/b/c",
+        ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
         }
     }

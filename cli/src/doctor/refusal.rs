@@ -63,7 +63,7 @@ pub(crate) async fn of_answer(answer: Answer, url: &Url) -> Verdict {
 
 fn judge(status: StatusCode, location: &str, kind: &str, body: &str, url: &Url) -> Verdict {
     if let Some(error) = GatewayError::parse(body) {
-        return of_gateway(&error);
+        return of_gateway(&error, url);
     }
     let code = status.as_u16();
     let why = match code {
@@ -88,14 +88,33 @@ fn judge(status: StatusCode, location: &str, kind: &str, body: &str, url: &Url) 
         ),
         _ => format!("{code}, and not by a gateway: what is in front answers by itself"),
     };
-    Verdict::NotRouted { why }
+    let hint = if code == 404 && !url.path().is_empty() { at_the_root(url) } else { String::new() };
+    Verdict::NotRouted { why: format!("{why}{hint}") }
 }
 
-fn of_gateway(error: &GatewayError) -> Verdict {
+/// Where the URL has a path, which few fronts take off.
+fn at_the_root(url: &Url) -> String {
+    format!(
+        "; /v1/agents is expected at the root of the URL, unless what is in front takes {} off: try {}",
+        url.path(),
+        url.root()
+    )
+}
+
+fn of_gateway(error: &GatewayError, url: &Url) -> Verdict {
     match error.code.as_str() {
         "probe_disabled" => Verdict::ProbeDisabled,
         "probe_busy" => Verdict::ProbeUnavailable {
             why: "the gateway answers as many probes as it may; try again in a minute".to_owned(),
+        },
+        "bad_path" | "not_found" | "models_unsupported" if !url.path().is_empty() => {
+            Verdict::ProbeUnavailable {
+                why: format!("the gateway knows no path below {}{}", url.path(), at_the_root(url)),
+            }
+        }
+        "not_found" => Verdict::ProbeUnavailable {
+            why: "the gateway gets another path than /v1/agents/_probe/: what is in front rewrites it"
+                .to_owned(),
         },
         // Before there was a probe, its path was no path.
         "bad_path" => Verdict::ProbeUnavailable {
@@ -113,7 +132,11 @@ mod tests {
     use super::*;
 
     fn why(status: u16, body: &str) -> String {
-        let url = "https://agents.example.com".parse().unwrap();
+        why_below("https://agents.example.com", status, body)
+    }
+
+    fn why_below(url: &str, status: u16, body: &str) -> String {
+        let url = url.parse().unwrap();
         let status = StatusCode::from_u16(status).unwrap();
         let verdict = judge(status, "https://login.example.com/", "text/html", body, &url);
         format!("{verdict}: {}", verdict.sentence())
@@ -135,10 +158,25 @@ mod tests {
     }
 
     #[test]
+    fn a_path_in_the_url_is_told() {
+        let (url, hint) = ("https://a/foo", "/v1/agents is expected at the root of the URL");
+        let error = |code| format!(r#"{{"error":"e","code":"{code}","requestId":"1"}}"#);
+        for (status, body) in
+            [(404, "<html>".to_owned()), (400, error("bad_path")), (404, error("not_found"))]
+        {
+            let why = why_below(url, status, &body);
+            assert!(why.contains(hint) && why.ends_with("takes /foo off: try https://a"), "{why}");
+            assert!(!why.contains("older than this program"), "{why}");
+        }
+        assert!(!why(404, "<html>").contains(hint));
+    }
+
+    #[test]
     fn the_gateways_own_errors_are_told_by_their_code() {
         let error = |code| format!(r#"{{"error":"e","code":"{code}","requestId":"1"}}"#);
         assert!(why(404, &error("probe_disabled")).starts_with("ProbeDisabled"));
         assert!(why(503, &error("probe_busy")).contains("try again"));
+        assert!(why(404, &error("not_found")).contains("what is in front rewrites it"));
         assert!(why(400, &error("bad_path")).contains("older than this program"));
         assert!(why(421, &error("host_not_allowed")).contains("allowedHosts"));
         assert!(why(503, &error("gateway_not_ready")).contains("gateway_not_ready: e"));
