@@ -62,8 +62,12 @@ cannot be done yet is named with the reason. A third run finds nothing to do.
   helm upgrade krypton CHART --namespace krypton-system
   kubectl krypton migrate --yes
 
-Exit status: without --yes, 0 nothing is to be done, 1 something is; with it, 0 all that can be written now is
-written, 1 something failed or changed meanwhile.";
+Exit status:
+  0    nothing can be written now, or all of it was; what is left alone, with its reason, is no failure
+  1    something is to be written and was not (without --yes, or the answer was no), a write failed, or an
+       object changed meanwhile
+  2    it was called wrongly
+  130  interrupted";
 
 const COMPLETION_EXAMPLES: &str = "\
 Completion of the program itself:

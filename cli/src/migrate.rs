@@ -42,8 +42,18 @@ enum Written {
     Failed(kube::Error),
 }
 
-/// Runs the command. `false`: something is to be written or looked at, or a write failed. What has to wait for the
-/// upgrade is no failure of a run that writes.
+/// What follows when the plan was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing can be written now. What was left alone, with its reason, is no failure.
+    End,
+    /// It stays with what was shown.
+    Tell,
+    Ask,
+    Write,
+}
+
+/// Runs the command. `false`: something is to be written, or a write failed.
 pub(crate) async fn run(global: &Global, args: &MigrateArgs) -> Result<bool> {
     let cluster = Cluster::connect(global).await?;
     let parts: BTreeSet<Part> =
@@ -57,18 +67,27 @@ pub(crate) async fn run(global: &Global, args: &MigrateArgs) -> Result<bool> {
     };
     let plan = plan::plan(&facts, &wanted);
     show(&plan)?;
-    if plan.changes.is_empty() {
-        return Ok(plan.left.is_empty() || args.yes);
+    match next(&plan, args) {
+        Next::End => Ok(true),
+        Next::Tell => {
+            writeln!(std::io::stdout(), "Nothing was written. --yes writes it, --ask asks first.")?;
+            Ok(false)
+        }
+        Next::Ask if !confirmed(plan.changes.len())? => {
+            writeln!(std::io::stdout(), "Nothing was written.")?;
+            Ok(false)
+        }
+        Next::Ask | Next::Write => write(&cluster, &plan).await,
     }
-    if args.ask && !confirmed(plan.changes.len())? {
-        writeln!(std::io::stdout(), "Nothing was written.")?;
-        return Ok(false);
+}
+
+fn next(plan: &Plan, args: &MigrateArgs) -> Next {
+    match (plan.changes.is_empty(), args.yes, args.ask) {
+        (true, ..) => Next::End,
+        (false, true, _) => Next::Write,
+        (false, false, true) => Next::Ask,
+        (false, false, false) => Next::Tell,
     }
-    if !args.yes && !args.ask {
-        writeln!(std::io::stdout(), "Nothing was written. --yes writes it, --ask asks first.")?;
-        return Ok(false);
-    }
-    write(&cluster, &plan).await
 }
 
 async fn read(cluster: &Cluster, global: &Global, parts: &BTreeSet<Part>) -> Result<Facts> {
@@ -187,4 +206,31 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
 fn crd_resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_alone_is_no_failure() {
+        let left = Plan { changes: Vec::new(), left: vec!["It waits for the upgrade.".to_owned()] };
+        let change = Change {
+            kind: Kind::Crd,
+            namespace: String::new(),
+            name: CRD.to_owned(),
+            lines: Vec::new(),
+            patch: Value::Null,
+        };
+        let both = Plan { changes: vec![change], left: left.left.clone() };
+        let args = |yes, ask| MigrateArgs { yes, ask, only: Vec::new(), unrecorded: false };
+        for (args, then) in [
+            (args(false, false), Next::Tell),
+            (args(true, false), Next::Write),
+            (args(false, true), Next::Ask),
+        ] {
+            assert_eq!(next(&left, &args), Next::End, "{args:?}");
+            assert_eq!(next(&both, &args), then, "{args:?}");
+        }
+    }
 }
