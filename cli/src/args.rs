@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::url::Url;
 pub use values::{Header, Resolve};
-use values::{HeaderParser, shell, silence};
+use values::{HeaderParser, agent, shell, silence};
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 all is well; 1 something was found, or the command failed; 2 it was called wrongly; 130 interrupted.";
@@ -179,8 +179,9 @@ pub struct RoutesArgs {
 /// `call`
 #[derive(Debug, Clone, Args)]
 pub struct CallArgs {
-    /// The agent and, behind it, the path and query at the agent: NAMESPACE/NAME/PATH, or NAME/PATH with -n
-    #[arg(value_name = "AGENT")]
+    /// The agent and, behind it, the path and query at the agent: NAMESPACE/NAME/PATH, or NAME/PATH with -n; also
+    /// /v1/agents/NAMESPACE/NAME/PATH as the gateway has it. It is sent as it is written, and nothing in it encoded
+    #[arg(value_name = "AGENT", value_parser = agent)]
     pub agent: String,
 
     /// Call through this public URL instead of through the API server

@@ -24,6 +24,9 @@ use crate::{forward, progress};
 /// Most of a failure that is read for its sentence.
 const MAX_FAILURE: usize = 1024 * 1024;
 
+/// What every path of an agent's begins with at the gateway.
+const PREFIX: &str = "/v1/agents/";
+
 /// An agent and what stands behind its name.
 #[derive(Debug, PartialEq, Eq)]
 struct Target<'a> {
@@ -47,7 +50,7 @@ pub(crate) async fn run(global: &Global, args: CallArgs) -> Result<bool> {
         (None, Some(cluster)) => cluster.default_namespace(),
         (None, None) => bail!("name the agent's namespace: NAMESPACE/NAME, or -n"),
     };
-    let path = format!("/v1/agents/{namespace}/{}{}", target.name, target.rest);
+    let path = format!("{PREFIX}{namespace}/{}{}", target.name, target.rest);
     let request = request(&path, &args).await?;
     let send = async {
         match (args.url.clone(), &cluster) {
@@ -81,10 +84,17 @@ fn gateways_error(has_headers: bool, body: &str) -> Option<GatewayError> {
 
 /// Takes `NAMESPACE/NAME/PATH`, or `NAME/PATH` where the namespace is given.
 ///
-/// `NAME` alone is an agent of the context's namespace.
+/// `NAME` alone is an agent of the context's namespace. A path of the gateway's names its namespace whatever is given.
 fn parse<'a>(text: &'a str, namespace: Option<&'a str>) -> Result<Target<'a>> {
-    let text = text.strip_prefix('/').unwrap_or(text);
     let end = |text: &str| text.find(['/', '?']).unwrap_or(text.len());
+    if let Some(path) = text.strip_prefix(PREFIX) {
+        let target = parse(path, None)?;
+        if target.namespace.is_none() || namespace.is_some_and(|given| target.namespace != Some(given)) {
+            bail!("{text:?} is not {PREFIX}NAMESPACE/NAME/PATH, with the namespace of -n if that is given");
+        }
+        return Ok(target);
+    }
+    let text = text.strip_prefix('/').unwrap_or(text);
     let (first, rest) = text.split_at(end(text));
     let target = match (namespace, rest.strip_prefix('/')) {
         (None, Some(behind)) => {
@@ -185,7 +195,11 @@ mod tests {
         assert_eq!(parse("/team-a/travel/", None).unwrap(), target(Some("team-a"), "travel", "/"));
         assert_eq!(parse("travel/a", Some("team-a")).unwrap(), target(Some("team-a"), "travel", "/a"));
         assert_eq!(parse("travel?q", None).unwrap(), target(None, "travel", "?q"));
-        for wrong in ["", "/", "team-a/", "//x"] {
+        let whole = "/v1/agents/team-a/travel/a?b";
+        assert_eq!(parse(whole, None).unwrap(), target(Some("team-a"), "travel", "/a?b"));
+        assert_eq!(parse(whole, Some("team-a")).unwrap(), target(Some("team-a"), "travel", "/a?b"));
+        assert!(parse(whole, Some("team-b")).is_err());
+        for wrong in ["", "/", "team-a/", "//x", "/v1/agents/", "/v1/agents/team-a", "/v1/agents/team-a/?x"] {
             assert!(parse(wrong, None).is_err(), "{wrong}");
         }
     }

@@ -58,6 +58,13 @@ fn an_address_is_given_as_curl_takes_it() {
 }
 
 #[test]
+fn a_duration_is_written_as_in_the_chart() {
+    let cli = parse(&["doctor", "--silence", "5m30s"]).unwrap();
+    let Command::Doctor(doctor) = cli.command else { unreachable!("it is a doctor") };
+    assert_eq!(doctor.silence, Duration::from_secs(330));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_sentence() {
     for (args, sentence) in [
         (&["doctor", "--no-cluster"][..], "--url"),
@@ -65,9 +72,15 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         (&["doctor", "--url", "a.example.com"], "http"),
         (&["doctor", "--silence", "0s"], "above 0"),
         (&["doctor", "--silence", "16m"], "15m"),
-        (&["doctor", "--silence", "long"], "write e.g."),
+        (&["doctor", "--silence", "long"], "expected a duration such as 65s or 5m30s"),
         (&["doctor", "--class", "apache"], "possible values"),
         (&["call"], "AGENT"),
+        (&["call", "team-a/travel agent"], "expected NAMESPACE/NAME/PATH, where ' ' cannot stand"),
+        (&["call", "team-a/travel/ask?city=New York"], "written %20"),
+        (&["call", "team-a/travel/ask?x=#"], "'#' cannot stand; in the path or query it is written %23"),
+        (&["call", "team-a/travel/\u{f8}l"], "written %C3%B8"),
+        (&["call", "https://a/v1/agents/team-a/travel?x"], "write --url https://a team-a/travel?x"),
+        (&["call", "https://a"], "write --url https://a NAMESPACE/NAME/PATH"),
         (&["call", "a/b", "-H", "x"], "NAME: VALUE"),
         (&["migrate", "--yes", "--ask"], "cannot be used with"),
         (&["migrate", "--only", "pods"], "possible values"),

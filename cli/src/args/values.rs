@@ -79,10 +79,27 @@ fn header(text: &str) -> Result<Header, String> {
     Ok((name, value))
 }
 
+/// An agent with its path and query, which are sent as they are written: what cannot stand in a path is refused, with
+/// what can stand for it.
+pub(super) fn agent(text: &str) -> Result<String, String> {
+    if let Some((scheme, behind)) = text.split_once("://") {
+        let (host, path) = behind.split_at(behind.find('/').unwrap_or(behind.len()));
+        let path = path.strip_prefix("/v1/agents/").unwrap_or("NAMESPACE/NAME/PATH");
+        return Err(format!("is a URL; write --url {scheme}://{host} {path}"));
+    }
+    let cannot_stand = |c: &char| !c.is_ascii_graphic() || matches!(c, '#' | '<' | '>' | '`');
+    let Some(wrong) = text.chars().find(cannot_stand) else { return Ok(text.to_owned()) };
+    let mut bytes = [0; 4];
+    let encoded = wrong.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}"));
+    Err(format!(
+        "expected NAMESPACE/NAME/PATH, where {wrong:?} cannot stand; in the path or query it is written {}",
+        encoded.collect::<String>()
+    ))
+}
+
 /// What the gateway's probe takes: 1 ms to 15 min.
 pub(super) fn silence(text: &str) -> Result<Duration, String> {
-    let duration =
-        humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 65s, 5m 30s"))?;
+    let duration = humantime::parse_duration(text).map_err(|_| "expected a duration such as 65s or 5m30s")?;
     if duration.is_zero() || duration > Duration::from_mins(15) {
         return Err(
             "must be above 0 and at most 15m, which is as long as the gateway's probe goes".to_owned()
