@@ -51,6 +51,9 @@ pub(crate) enum HttpError {
     /// TLS could not be agreed on, or the certificate is not believed.
     #[error("TLS with {host}: {error}")]
     Tls { host: String, error: io::Error },
+    /// Something answered that is no TLS.
+    #[error("{host} does not speak TLS at this port; it seems to speak plain HTTP")]
+    NotTls { host: String },
     /// What is needed for TLS cannot be read.
     #[error("{0}")]
     Trust(String),

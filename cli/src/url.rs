@@ -48,9 +48,9 @@ impl Url {
         Self { path: String::new(), ..self.clone() }
     }
 
-    /// The same by the other of http and https; the port stays, where there is one.
+    /// The same by the other of http and https, at the same port.
     pub(crate) fn other_scheme(&self) -> Self {
-        Self { https: !self.https, ..self.clone() }
+        Self { https: !self.https, port: Some(self.port()), ..self.clone() }
     }
 
     /// `target`, which starts with a slash, under the URL's path.
@@ -104,6 +104,7 @@ mod tests {
         assert_eq!((url.host(), url.port(), url.https()), ("agents.example.com", 443, true));
         assert_eq!(url.join("/v1/agents/_probe/stream"), "/v1/agents/_probe/stream");
         assert_eq!(url.to_string(), "https://agents.example.com");
+        assert_eq!(url.other_scheme().to_string(), "http://agents.example.com:443");
         let url: Url = "http://[::1]:8080/base/v1/agents".parse().unwrap();
         assert_eq!((url.host(), url.port(), url.authority().as_str()), ("::1", 8080, "[::1]:8080"));
         assert_eq!(url.join("/v1/agents/a/b"), "/base/v1/agents/a/b");

@@ -1,5 +1,7 @@
 //! Why a call did not reach the gateway's probe, in a sentence.
 
+use std::io::ErrorKind;
+
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -36,19 +38,25 @@ pub(crate) fn is_of_gateway(answer: &Answer) -> bool {
 
 /// What an error on the way means.
 pub(crate) fn of_error(error: &HttpError, url: &Url) -> Verdict {
+    let other = url.other_scheme();
     let more = match error {
         HttpError::Resolve { .. } => {
-            "; give the address by --resolve HOST:PORT:ADDR if DNS does not have it yet"
+            "; give the address by --resolve HOST:PORT:ADDR if DNS does not have it yet".to_owned()
+        }
+        HttpError::NotTls { .. } => format!("; try {other}"),
+        HttpError::Tls { error, .. } if error.kind() == ErrorKind::UnexpectedEof => {
+            format!("; it ended the connection: if the port speaks plain HTTP, try {other}")
         }
         HttpError::Tls { .. } => {
             "; check the ingress' certificate (tls of the Ingress, the Gateway's listener), or give its CA by --cacert"
+                .to_owned()
         }
         HttpError::Connect { .. } | HttpError::ConnectTimeout { .. } => {
-            "; nothing listens there, or a firewall is in between"
+            "; nothing listens there, or a firewall is in between".to_owned()
         }
-        HttpError::Exchange(_) if url.https() => "; does the port speak TLS?",
-        HttpError::Exchange(_) => "; does the port speak TLS? Then the URL begins with https://",
-        HttpError::Trust(_) | HttpError::TooLarge(_) | HttpError::Slow(_) => "",
+        HttpError::Exchange(_) if url.https() => String::new(),
+        HttpError::Exchange(_) => format!("; if the port speaks TLS, try {other}"),
+        HttpError::Trust(_) | HttpError::TooLarge(_) | HttpError::Slow(_) => String::new(),
     };
     Verdict::NotRouted { why: format!("{error}{more}") }
 }
@@ -82,6 +90,10 @@ fn judge(status: StatusCode, location: &str, kind: &str, body: &str, url: &Url) 
             "404, and not by a gateway: nothing routes /v1/agents of {url} to the Service krypton-gateway, port 8080; \
              is the host right, is the path a prefix, is the Ingress' class or the HTTPRoute's Gateway the right one?"
         ),
+        // As nginx and programs in Go say it, and most that follow them.
+        400 if !url.https() && body.contains("HTTPS") => {
+            format!("{code}: the port speaks TLS; try {}", url.other_scheme())
+        }
         502..=504 => format!(
             "{code}, and not by a gateway: what is in front has no gateway to call, or cannot reach one; look at the \
              endpoints of the Service krypton-gateway, and at NetworkPolicies"
@@ -169,6 +181,14 @@ mod tests {
             assert!(!why.contains("older than this program"), "{why}");
         }
         assert!(!why(404, "<html>").contains(hint));
+    }
+
+    #[test]
+    fn a_port_that_speaks_tls_is_told() {
+        let body = "<center>The plain HTTP request was sent to HTTPS port</center>";
+        let why = why_below("http://a:8443", 400, body);
+        assert!(why.ends_with("the port speaks TLS; try https://a:8443"), "{why}");
+        assert!(why_below("https://a", 400, body).contains("answers by itself"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! provider of cryptography.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls};
@@ -60,9 +61,14 @@ impl Trust {
     /// `stream`, with TLS where there is to be some.
     pub(super) async fn wrap(&self, host: &str, stream: TcpStream) -> Result<Box<dyn Stream>, HttpError> {
         let Self::Tls(config) = self else { return Ok(Box::new(stream)) };
-        let failed = |error| HttpError::Tls { host: host.to_owned(), error };
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|error| failed(std::io::Error::other(error)))?;
+        let failed = |error: io::Error| match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+            // What began the answer is no record of TLS: mostly a complaint in plain HTTP.
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+                HttpError::NotTls { host: host.to_owned() }
+            }
+            _ => HttpError::Tls { host: host.to_owned(), error },
+        };
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(io::Error::other(error)))?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(failed)?;
         Ok(Box::new(stream))
     }

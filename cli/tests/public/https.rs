@@ -120,5 +120,21 @@ async fn a_port_without_tls_is_told_so() {
     let front = Front::start(Manners::default()).await;
     let (status, text) = doctor(&front, &[]).await;
     assert_eq!(status, Some(1));
-    assert!(text.contains("NotRouted") && text.contains("TLS with"), "{text}");
+    let told = text.contains("does not speak TLS at this port; it seems to speak plain HTTP");
+    assert!(text.contains("NotRouted") && told, "{text}");
+    assert!(text.contains(&format!("try http://{HOST}:{}", front.address.port())), "{text}");
+}
+
+#[tokio::test]
+async fn a_port_with_tls_is_told_so() {
+    let front = front(&authority("ours"), params(HOST)).await;
+    let url = format!("http://{}", front.address);
+    let run = Command::new(env!("CARGO_BIN_EXE_kubectl-krypton"))
+        .args(["doctor", "--no-cluster", "--quick", "--url", &url])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let text = String::from_utf8(timeout(SOON, run).await.unwrap().unwrap().stdout).unwrap();
+    let told = format!("if the port speaks TLS, try https://{}", front.address);
+    assert!(text.contains("NotRouted") && text.contains(&told), "{text}");
 }
