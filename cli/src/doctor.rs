@@ -86,12 +86,16 @@ fn narrowed(told: Option<Class>, cluster: &BTreeSet<Class>, answers: &BTreeSet<C
 fn finding(verdict: &Verdict, url: &str, classes: &BTreeSet<Class>) -> Finding {
     let level = match verdict {
         Verdict::Streaming | Verdict::NotCut { .. } | Verdict::BodyPasses { .. } => Level::Good,
-        Verdict::BodyLimit { .. } | Verdict::ProbeDisabled | Verdict::ProbeUnavailable { .. } => {
-            Level::Warning
-        }
+        Verdict::BodyLimit { .. }
+        | Verdict::Unsteady { .. }
+        | Verdict::ProbeDisabled
+        | Verdict::ProbeUnavailable { .. } => Level::Warning,
         Verdict::Buffered { .. } | Verdict::Cut { .. } | Verdict::NotRouted { .. } => Level::Problem,
     };
     let mut finding = Finding::new(level, verdict.to_string(), url, verdict.sentence());
+    if let Verdict::Unsteady { .. } = verdict {
+        finding = finding.todo("look again when no rollout and no change of the ingress is under way");
+    }
     for line in class::settings(verdict, classes) {
         finding = finding.todo(line);
     }

@@ -79,6 +79,7 @@ fn setting(verdict: &Verdict, class: Class) -> Option<&'static str> {
         Verdict::BodyLimit { .. } => Some(against_limits_of_bodies(class)),
         Verdict::Streaming
         | Verdict::NotCut { .. }
+        | Verdict::Unsteady { .. }
         | Verdict::BodyPasses { .. }
         | Verdict::NotRouted { .. }
         | Verdict::ProbeDisabled

@@ -5,6 +5,9 @@
 //! 1. A stream of events and, beside it, one of JSON lines: do the calls reach a gateway, and does what is sent arrive
 //!    as it is sent?
 //! 2. A silent call and, beside it, a busy one of the same length: is one of them cut?
+//!
+//! Where a call of 1 or 2 ended early, both are made once more after a pause: only what happens twice is a cut.
+//!
 //! 3. An upload and, if it is refused, smaller ones: how large may it be?
 
 mod format;
@@ -13,7 +16,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode, header};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::class;
 use super::refusal;
@@ -30,6 +33,10 @@ const INTERVAL: Duration = Duration::from_millis(300);
 /// Between two events of the busy call, unless it would have more than the gateway sends ([`MOST_EVENTS`]).
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 const MOST_EVENTS: u32 = 600;
+
+/// Between a look in which a call ended early and the second one: longer than a gateway that goes away still takes calls
+/// (its `--drain-delay`, by default).
+const PAUSE: Duration = Duration::from_secs(6);
 
 /// How much longer than its length an answer is waited for: a front may hold all of it.
 const LATE: Duration = Duration::from_secs(15);
@@ -55,26 +62,20 @@ pub(crate) struct Looked {
 pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
     let mut looked = Looked { verdicts: Vec::new(), classes: BTreeSet::new() };
     let length = INTERVAL * (EVENTS - 1);
-    let target = format!("stream?events={EVENTS}&interval={}", INTERVAL.as_millis());
-    let both = async {
-        tokio::join!(
-            watch(way, Format::Sse, &target, EVENTS, (length + LATE, Early::Refused)),
-            watch(way, Format::Ndjson, &target, EVENTS, (length + LATE, Early::Refused)),
-        )
-    };
-    match progress::during("watching two streams", Some(length), both).await {
-        (Ok((events, classes)), Ok((lines, more))) => {
-            looked.classes = &classes | &more;
-            looked.verdicts.push(verdict::pace(&events, &lines, INTERVAL));
+    match twice_if_cut("watching two streams", length, || paces(way, length)).await {
+        Ok(look) => {
+            looked.classes = look.classes;
+            looked.verdicts.push(look.verdict);
         }
-        (Err(refused), _) | (_, Err(refused)) => {
+        Err(refused) => {
             looked.verdicts.push(refused);
             return looked;
         }
     }
     if !args.quick {
-        let work = cuts(way, args.silence);
-        looked.verdicts.push(progress::during("waiting for a silent answer", Some(args.silence), work).await);
+        let look =
+            twice_if_cut("waiting for a silent answer", args.silence, || cuts(way, args.silence)).await;
+        looked.verdicts.push(look.map_or_else(|refused| refused, |look| look.verdict));
     }
     let large = if args.quick { LARGE_IF_QUICK } else { LARGE };
     let uploads = progress::during("uploading", None, uploads(way, large)).await;
@@ -85,8 +86,47 @@ pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
     looked
 }
 
+/// What one look saw.
+struct Look {
+    verdict: Verdict,
+    classes: BTreeSet<Class>,
+    /// Whether a call ended before its end.
+    was_cut: bool,
+}
+
+/// Looks, which takes `length`, and where a call ended early once more.
+async fn twice_if_cut<L>(doing: &str, length: Duration, look: impl Fn() -> L) -> Result<Look, Verdict>
+where
+    L: Future<Output = Result<Look, Verdict>>,
+{
+    let first = progress::during(doing, Some(length), look()).await?;
+    if !first.was_cut {
+        return Ok(first);
+    }
+    progress::during("a call ended early; looking again soon", Some(PAUSE), sleep(PAUSE)).await;
+    let second = progress::during(&format!("{doing} once more"), Some(length), look()).await?;
+    let classes = &first.classes | &second.classes;
+    Ok(Look { verdict: verdict::settled(first.verdict, second.verdict), classes, was_cut: second.was_cut })
+}
+
+/// A stream of events and one of lines.
+async fn paces(way: &Way, length: Duration) -> Result<Look, Verdict> {
+    let target = format!("stream?events={EVENTS}&interval={}", INTERVAL.as_millis());
+    let limit = (length + LATE, Early::Refused);
+    let (events, lines) = tokio::join!(
+        watch(way, Format::Sse, &target, EVENTS, limit),
+        watch(way, Format::Ndjson, &target, EVENTS, limit),
+    );
+    let ((events, classes), (lines, more)) = (events?, lines?);
+    Ok(Look {
+        verdict: verdict::pace(&events, &lines, INTERVAL),
+        classes: &classes | &more,
+        was_cut: [events.end, lines.end].contains(&End::Cut),
+    })
+}
+
 /// A silent call and a busy one.
-async fn cuts(way: &Way, silence: Duration) -> Verdict {
+async fn cuts(way: &Way, silence: Duration) -> Result<Look, Verdict> {
     let interval = BUSY_INTERVAL.max(silence / MOST_EVENTS);
     let events = 1 + u32::try_from(silence.as_millis() / interval.as_millis()).unwrap_or(MOST_EVENTS - 1);
     let events = events.min(MOST_EVENTS);
@@ -99,10 +139,10 @@ async fn cuts(way: &Way, silence: Duration) -> Verdict {
     let silent = watch(way, Format::Sse, &silent_target, u32::MAX, limit);
     let busy = watch(way, Format::Sse, &busy_target, events, limit);
     let (silent, busy) = tokio::join!(silent, busy);
-    match silent {
-        Ok((silent, _)) => verdict::cut(&silent, busy.ok().map(|(seen, _)| seen).as_ref(), silence),
-        Err(refused) => refused,
-    }
+    let (silent, classes) = silent?;
+    let verdict = verdict::cut(&silent, busy.ok().map(|(seen, _)| seen).as_ref(), silence);
+    let was_cut = matches!(verdict, Verdict::Cut { .. });
+    Ok(Look { verdict, classes, was_cut })
 }
 
 /// What it means when whoever is in front gives up before an answer begins.

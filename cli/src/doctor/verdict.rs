@@ -85,6 +85,8 @@ pub(crate) enum Verdict {
     Buffered { held: Duration, what: Held },
     /// A call ends after so long.
     Cut { after: Duration, limit: Limit },
+    /// Calls end early, but not twice after the same time: who ends them goes away, and has no limit.
+    Unsteady { first: Duration, second: Duration },
     /// A call may be so long, as far as was looked.
     NotCut { looked: Duration },
     /// A body of more than so many bytes is refused.
@@ -124,6 +126,12 @@ impl Verdict {
             Self::Cut { after, limit: Limit::Total } => {
                 format!("a call is cut after {} s, also while it is busy", seconds(*after))
             }
+            Self::Unsteady { first, second } => format!(
+                "calls end early, once after {:.1} s and once after {:.1} s, which is no limit on them: a gateway, or what \
+                 is in front, goes away under them",
+                first.as_secs_f64(),
+                second.as_secs_f64()
+            ),
             Self::NotCut { looked } => format!("{} s of silence are not cut", looked.as_secs()),
             Self::BodyLimit { bytes } => format!("a request of more than {} is refused", size(*bytes)),
             Self::BodyPasses { bytes } => format!("a request of {} passes", size(*bytes)),
@@ -146,6 +154,7 @@ impl fmt::Display for Verdict {
                 Some(seconds) => write!(f, "CutAt{seconds}s"),
                 None => write!(f, "CutAfter{}s", seconds(*after)),
             },
+            Self::Unsteady { .. } => f.write_str("Unsteady"),
             Self::NotCut { .. } => f.write_str("NotCut"),
             Self::BodyLimit { bytes } => write!(f, "BodyLimit{}", size(*bytes).replace(' ', "")),
             Self::BodyPasses { .. } => f.write_str("BodyPasses"),
@@ -202,6 +211,24 @@ pub(crate) fn cut(silent: &Seen, busy: Option<&Seen>, looked: Duration) -> Verdi
         }
         (End::Whole, None) => Verdict::NotCut { looked },
     }
+}
+
+/// What a second look makes of a first one in which a call ended early. A limit ends calls after the same time; a gateway
+/// that goes away, or a front that is told anew, ends them whenever it does.
+pub(crate) fn settled(first: Verdict, second: Verdict) -> Verdict {
+    let Verdict::Cut { after: again, limit } = second else { return second };
+    match first {
+        Verdict::Cut { after, limit: before } if limit == before && is_one_time(after, again) => first,
+        Verdict::Cut { after: ended, .. } | Verdict::Buffered { held: ended, .. } => {
+            Verdict::Unsteady { first: ended, second: again }
+        }
+        _ => second,
+    }
+}
+
+/// Within a tenth of the longer, or a second.
+fn is_one_time(one: Duration, other: Duration) -> bool {
+    one.abs_diff(other) <= (one.max(other) / 10).max(Duration::from_secs(1))
 }
 
 /// How large a body may be, from uploads of so many bytes each.

@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -33,6 +35,9 @@ pub(crate) struct Manners {
     pub(crate) cuts_silence: Option<Duration>,
     /// Ends a call after so much time.
     pub(crate) cuts_calls: Option<Duration>,
+    /// Of the streams, counted from 0, ends these in order after half a second: as a gateway that goes away.
+    pub(crate) ends: Range<usize>,
+    pub(crate) streams: Arc<AtomicUsize>,
     /// Refuses larger bodies.
     pub(crate) body_limit: Option<u64>,
     /// Answers this to everything, instead of a gateway.
@@ -135,7 +140,11 @@ async fn answer(manners: Arc<Manners>, request: Request<Incoming>) -> Result<Res
             let kind = if lines { "application/x-ndjson" } else { "text/event-stream" };
             let response = response.header(header::CONTENT_TYPE, kind);
             let buffers = manners.buffers || (lines && manners.buffers_lines);
-            Ok(response.body(play(&manners, buffers, script(query, lines))).unwrap())
+            let mut script = script(query, lines);
+            if manners.ends.contains(&manners.streams.fetch_add(1, Ordering::Relaxed)) {
+                script.retain(|(at, _)| *at <= Duration::from_millis(500));
+            }
+            Ok(response.body(play(&manners, buffers, script)).unwrap())
         }
         _ => Ok(response.status(404).body(whole("no such path")).unwrap()),
     }

@@ -104,6 +104,20 @@ mod verdicts {
         assert!(findings[1].1["message"].as_str().unwrap().contains("also while it is busy"));
     }
 
+    /// Both streams of the first look, or of the second, and never again.
+    #[tokio::test]
+    async fn a_gateway_that_goes_away_under_a_call_is_no_front_that_cuts() {
+        for ends in [0..2, 2..4] {
+            let front = Front::start(Manners { ends: ends.clone(), ..Manners::default() }).await;
+            let (status, findings) = doctor(&front, &["--silence", "2s"]).await;
+            assert_eq!(
+                (status, names(&findings)),
+                (0, vec!["Streaming", "NotCut", "BodyPasses"]),
+                "{ends:?}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn a_front_that_refuses_large_bodies_is_found_with_the_limit() {
         let front = Front::start(Manners { body_limit: Some(1024 * 1024), ..Manners::default() }).await;

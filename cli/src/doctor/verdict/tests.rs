@@ -72,6 +72,30 @@ fn a_busy_stream_that_is_cut_tells_of_a_limit_on_the_whole_call() {
 }
 
 #[test]
+fn a_cut_is_believed_when_it_is_seen_twice() {
+    let cut = |after, limit| Verdict::Cut { after: millis(after), limit };
+    let (silence, total) = (Limit::Silence, Limit::Total);
+    for (first, second) in [(60_000, 60_900), (60_000, 54_100), (600, 1_500), (4_000, 5_000)] {
+        assert_eq!(settled(cut(first, silence), cut(second, silence)), cut(first, silence));
+    }
+    let name = |first, second| settled(first, second).to_string();
+    assert_eq!(name(cut(200, total), cut(1_300, total)), "Unsteady");
+    assert_eq!(name(cut(60_000, total), cut(53_000, total)), "Unsteady");
+    assert_eq!(name(cut(60_000, total), cut(60_000, silence)), "Unsteady");
+    // A stream that ended before its first event seems to be held back.
+    let held = Verdict::Buffered { held: millis(300), what: Held::Both };
+    assert_eq!(name(held, cut(2_000, total)), "Unsteady");
+}
+
+#[test]
+fn what_was_seen_once_and_not_again_is_no_cut() {
+    let cut = || Verdict::Cut { after: millis(900), limit: Limit::Total };
+    for second in [Verdict::Streaming, Verdict::NotCut { looked: millis(65_000) }, Verdict::ProbeDisabled] {
+        assert_eq!(settled(cut(), second.clone()), second);
+    }
+}
+
+#[test]
 fn other_timeouts_are_named_by_what_was_measured() {
     let named = |after| Verdict::Cut { after: millis(after), limit: Limit::Silence }.to_string();
     assert_eq!(named(2_100), "CutAfter2s");
