@@ -1,5 +1,6 @@
 //! The command line, parsed once into valid values.
 
+mod examples;
 mod values;
 
 use std::path::PathBuf;
@@ -12,74 +13,6 @@ use crate::url::Url;
 pub use values::{Header, Resolve};
 use values::{HeaderParser, agent, shell, silence};
 
-const EXIT_STATUS: &str = "\
-Exit status: 0 all is well; 1 something was found, or the command failed; 2 it was called wrongly; 130 interrupted.";
-
-const EXAMPLES: &str = "\
-Examples:
-  kubectl krypton doctor                                  is the installation healthy?
-  kubectl krypton doctor --url https://agents.example.com  what does the ingress do to a stream?
-  kubectl krypton routes                                  what every gateway holds
-  kubectl krypton call team-a/travel/ask -d '{\"city\":\"Oslo\"}'
-  kubectl krypton migrate                                 what the Go system left behind (writes nothing)
-
-Any program in PATH that is called kubectl-krypton is `kubectl krypton`.
-Exit status: 0 all is well; 1 something was found, or the command failed; 2 it was called wrongly; 130 interrupted.";
-
-const DOCTOR_EXAMPLES: &str = "\
-Examples:
-  kubectl krypton doctor
-  kubectl krypton doctor --url https://agents.example.com
-  kubectl krypton doctor --url https://agents.example.com --silence 330s   as silent as the slowest agent
-  kubectl krypton doctor --url http://10.0.0.7 --no-cluster --class ingress-nginx --quick
-  kubectl krypton doctor --url https://agents.example.com -H \"authorization: Bearer $TOKEN\"
-  kubectl krypton doctor --url https://agents.example.com --resolve agents.example.com:443:10.0.0.7 -o json
-
-Through --url go: a stream of events and one of JSON lines (do they arrive as they are sent?), a long silence and,
-beside it, a stream of the same length (is one of them cut?), and an upload (is it refused?). The gateway answers them
-itself; no agent is called.";
-
-const CALL_EXAMPLES: &str = "\
-Examples:
-  kubectl krypton call team-a/travel                               a GET, through the API server to a gateway
-  kubectl krypton call travel/v1/ask -n team-a -d '{\"city\":\"Oslo\"}'   a POST of JSON
-  kubectl krypton call team-a/travel/ask -d @question.json --url https://agents.example.com
-  kubectl krypton call team-a/tools/mcp -H 'accept: text/event-stream' --raw
-
-Exit status: 0 answered 2xx; 1 anything else; 2 called wrongly; 130 interrupted.";
-
-const MIGRATE_EXAMPLES: &str = "\
-Examples:
-  kubectl krypton migrate            what would be written; nothing is
-  kubectl krypton migrate --yes      write it
-  kubectl krypton migrate --ask      show it, ask, write it
-  kubectl krypton migrate --only crd --yes
-
-Run it twice: before `helm upgrade`, for the definition of Agents, and after it, for the Agents themselves. Whatever
-cannot be done yet is named with the reason. A third run finds nothing to do.
-
-  kubectl krypton migrate --yes
-  helm upgrade krypton CHART --namespace krypton-system
-  kubectl krypton migrate --yes
-
-Exit status:
-  0    nothing can be written now, or all of it was; what is left alone, with its reason, is no failure
-  1    something is to be written and was not (without --yes, or the answer was no), a write failed, or an
-       object changed meanwhile
-  2    it was called wrongly
-  130  interrupted";
-
-const COMPLETION_EXAMPLES: &str = "\
-Completion of the program itself:
-  bash   source <(kubectl-krypton completion bash)                in ~/.bashrc
-  zsh    kubectl-krypton completion zsh > \"${fpath[1]}/_kubectl-krypton\"
-  fish   kubectl-krypton completion fish > ~/.config/fish/completions/kubectl-krypton.fish
-
-Of `kubectl krypton` as a plugin: kubectl (1.26 or newer) asks a program kubectl_complete-krypton in PATH. This one
-does it for the names of commands and flags:
-  printf '%s\\n' '#!/bin/sh' 'exec kubectl-krypton complete-words \"$@\"' > /usr/local/bin/kubectl_complete-krypton
-  chmod +x /usr/local/bin/kubectl_complete-krypton";
-
 /// Looks after an installation of Krypton: what its gateways hold, what the ingress in front of them does, and what
 /// the Go system left behind.
 #[derive(Debug, Clone, Parser)]
@@ -89,7 +22,7 @@ does it for the names of commands and flags:
     version,
     max_term_width = 110,
     disable_help_subcommand = true,
-    after_help = EXAMPLES
+    after_help = examples::PROGRAM
 )]
 pub struct Cli {
     /// Where Krypton is.
@@ -135,19 +68,19 @@ pub struct Global {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Show what every gateway holds, and where they differ
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = examples::EXIT_STATUS)]
     Routes(RoutesArgs),
     /// Call an agent and print its answer as it comes
-    #[command(after_help = CALL_EXAMPLES)]
+    #[command(after_help = examples::CALL)]
     Call(CallArgs),
     /// Find out whether the installation is healthy, and what the ingress in front of it does
-    #[command(after_help = DOCTOR_EXAMPLES)]
+    #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
     /// Clean up what the Go system stored: defaults nobody wrote, finalizers, an unowned definition
-    #[command(after_help = MIGRATE_EXAMPLES)]
+    #[command(after_help = examples::MIGRATE)]
     Migrate(MigrateArgs),
     /// Print the completion script of a shell
-    #[command(after_help = COMPLETION_EXAMPLES)]
+    #[command(after_help = examples::COMPLETION)]
     Completion(CompletionArgs),
     /// Complete words for kubectl: what kubectl_complete-krypton calls
     #[command(hide = true)]
