@@ -36,7 +36,8 @@ impl Drop for Controller {
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_krypton-controller")).args(args).output().expect("the program starts")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_krypton-controller"));
+    command.args(args).env("RUST_BACKTRACE", "1").output().expect("the program starts")
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn what_cannot_start_says_why_and_exits_with_1() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     let expected = format!("krypton-controller: --discovery-listen {taken} cannot be listened on");
-    assert!(stderr.starts_with(&expected), "{stderr}");
+    assert!(stderr.starts_with(&expected) && stderr.lines().count() == 1, "{stderr}");
 }
 
 #[test]

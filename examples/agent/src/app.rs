@@ -15,9 +15,9 @@ use crate::{Args, serve};
 /// # Errors
 /// The address cannot be bound, or the process may not listen for signals.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let mut signals = Signals::new().context("listening for signals")?;
+    let mut signals = Signals::new().context("cannot catch signals")?;
     let address = args.address();
-    let server = serve(args).await.with_context(|| format!("listening on {address}"))?;
+    let server = serve(args).await.with_context(|| format!("cannot listen on {address}"))?;
     writeln!(std::io::stdout(), "listening on {}", server.address()).context("writing to standard output")?;
 
     signals.recv().await;

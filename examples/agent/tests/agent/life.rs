@@ -23,6 +23,22 @@ async fn a_taken_address_is_an_error() {
     assert!(serve(taken).await.is_err());
 }
 
+/// As the program says it, also to who wants backtraces of panics.
+#[tokio::test]
+async fn a_taken_address_is_told_in_one_line() {
+    let server = start().await;
+    let taken = server.address().to_string();
+    let run = Command::new(env!("CARGO_BIN_EXE_krypton-example-agent"))
+        .args(["--listen", &taken])
+        .env("RUST_BACKTRACE", "1")
+        .kill_on_drop(true)
+        .output();
+    let output = within(run).await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.starts_with(&format!("krypton-example-agent: cannot listen on {taken}: ")), "{told}");
+}
+
 #[tokio::test]
 async fn open_answers_end_well_and_nothing_new_is_taken() {
     let server = start().await;
