@@ -27,18 +27,20 @@ use crate::cluster::Cluster;
 use crate::findings::{self, Finding, Level};
 use crate::http::Way;
 use crate::progress;
-use verdict::Verdict;
+use verdict::{Limit, Verdict};
 
 /// Runs the command. `false`: something is to be done.
 pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> Result<bool> {
     let mut findings = Vec::new();
     let mut classes = BTreeSet::new();
+    let mut by_the_chart = false;
     if !args.no_cluster {
         match Cluster::connect(global).await {
             Ok(cluster) => {
                 let gathered =
                     progress::during("reading the cluster", None, gather::gather(&cluster, global)).await?;
                 classes = checks::front::classes(&gathered);
+                by_the_chart = checks::front::has_read_timeout_of_the_chart(&gathered);
                 findings.extend(checks::all(&gathered));
             }
             Err(error) if args.url.is_some() => findings.push(Finding::new(
@@ -54,7 +56,8 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> Result<bool> {
         let way = Way::new(url.clone(), &args.connect)?.with_headers(&args.headers);
         let looked = probe::look(&way, args).await;
         let classes = narrowed(args.class, &classes, &looked.classes);
-        findings.extend(looked.verdicts.iter().map(|verdict| finding(verdict, &url.to_string(), &classes)));
+        let url = url.to_string();
+        findings.extend(looked.verdicts.iter().map(|verdict| finding(verdict, &url, &classes, by_the_chart)));
     }
     let good = !findings::any_to_do(&findings);
     let mut out = std::io::stdout().lock();
@@ -83,7 +86,8 @@ fn narrowed(told: Option<Class>, cluster: &BTreeSet<Class>, answers: &BTreeSet<C
     [&both, cluster, answers].into_iter().find(|classes| !classes.is_empty()).cloned().unwrap_or_default()
 }
 
-fn finding(verdict: &Verdict, url: &str, classes: &BTreeSet<Class>) -> Finding {
+/// `by_the_chart`: the read timeout of what is in front is one of the chart's values.
+fn finding(verdict: &Verdict, url: &str, classes: &BTreeSet<Class>, by_the_chart: bool) -> Finding {
     let level = match verdict {
         Verdict::Streaming | Verdict::NotCut { .. } | Verdict::BodyPasses { .. } => Level::Good,
         Verdict::BodyLimit { .. }
@@ -96,6 +100,12 @@ fn finding(verdict: &Verdict, url: &str, classes: &BTreeSet<Class>) -> Finding {
     if let Verdict::Unsteady { .. } = verdict {
         finding = finding.todo("look again when no rollout and no change of the ingress is under way");
     }
+    if let (Verdict::Cut { limit: Limit::Silence, .. }, true) = (verdict, by_the_chart) {
+        finding = finding.todo(
+            "the chart renders the Ingress: set ingress.readTimeout in its values above the timeout of the slowest \
+             Agent, with ingress.class; by hand it would be:",
+        );
+    }
     for line in class::settings(verdict, classes) {
         finding = finding.todo(line);
     }
@@ -104,6 +114,8 @@ fn finding(verdict: &Verdict, url: &str, classes: &BTreeSet<Class>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -120,8 +132,17 @@ mod tests {
     #[test]
     fn a_bad_verdict_comes_with_what_to_change() {
         let verdict = Verdict::BodyLimit { bytes: 1024 * 1024 };
-        let finding = finding(&verdict, "https://a", &BTreeSet::from([Class::IngressNginx]));
+        let finding = finding(&verdict, "https://a", &BTreeSet::from([Class::IngressNginx]), false);
         assert_eq!((finding.level, finding.name.as_str()), (Level::Warning, "BodyLimit1MiB"));
         assert!(finding.todo[0].contains("nginx.ingress.kubernetes.io/proxy-body-size"));
+    }
+
+    #[test]
+    fn of_a_cut_by_the_charts_ingress_the_charts_value_is_named_first() {
+        let cut = Verdict::Cut { after: Duration::from_mins(1), limit: Limit::Silence };
+        let finding =
+            |by_the_chart| finding(&cut, "https://a", &BTreeSet::from([Class::Nginx]), by_the_chart).todo;
+        assert!(finding(true)[0].contains("ingress.readTimeout"));
+        assert_eq!(finding(true)[1..], finding(false));
     }
 }

@@ -27,6 +27,15 @@ pub(crate) fn classes(gathered: &Gathered) -> BTreeSet<Class> {
     ingresses.chain(routes).collect()
 }
 
+/// Whether what is in front is an Ingress of the release's chart, of a class whose read timeout the chart's values set.
+pub(crate) fn has_read_timeout_of_the_chart(gathered: &Gathered) -> bool {
+    ingresses(gathered).any(|ingress| {
+        let class = class_of_ingress(ingress, gathered);
+        let has_one = matches!(class, Some(Class::IngressNginx | Class::Nginx | Class::Haproxy));
+        has_one && is_the_charts(ingress, gathered)
+    })
+}
+
 /// All findings about what is in front.
 pub(crate) fn all(gathered: &Gathered) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();

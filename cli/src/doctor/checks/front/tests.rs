@@ -98,17 +98,23 @@ fn of_the_charts_own_ingress_the_charts_value_is_named_first() {
     let cures = |labels: Value| {
         let mut ingress = ingress("nginx", &json!({}));
         ingress["metadata"]["labels"] = labels;
-        all(&with_ingress(ingress)).remove(0).todo
+        let gathered = with_ingress(ingress);
+        (all(&gathered).remove(0).todo, has_read_timeout_of_the_chart(&gathered))
     };
     let annotation = "nginx.ingress.kubernetes.io/proxy-read-timeout: \"330\"";
     for mark in ["helm.sh/chart", "app.kubernetes.io/managed-by"] {
-        let cures = cures(json!({ "app.kubernetes.io/instance": "krypton", (mark): "Helm" }));
+        let (cures, by_the_chart) = cures(json!({ "app.kubernetes.io/instance": "krypton", (mark): "Helm" }));
+        assert!(by_the_chart);
         assert!(cures[0].starts_with("set ingress.readTimeout: 5m30s in the chart's values"), "{cures:?}");
         assert!(cures[1].contains(annotation) && cures[1].contains("ingress.annotations"), "{cures:?}");
     }
     let others = json!({ "app.kubernetes.io/instance": "edge", "app.kubernetes.io/managed-by": "Helm" });
     for labels in [json!({}), others] {
-        assert!(cures(labels)[0].starts_with(&format!("annotate it with {annotation}")));
+        let (cures, by_the_chart) = cures(labels);
+        assert!(
+            !by_the_chart && cures[0].starts_with(&format!("annotate it with {annotation}")),
+            "{cures:?}"
+        );
     }
 }
 
