@@ -150,6 +150,9 @@ async fn while_the_go_system_runs_agents_are_left() {
         let run = cli(&cluster, &["migrate", "--yes"]).await;
         assert_eq!(run.status, Some(0), "{}", run.text);
         assert_eq!(get(namespace, "minimal").await, before);
+        let rest = cli(&cluster, &["migrate"]).await;
+        assert!(rest.text.contains(&waits) && rest.text.contains("Nothing to do now."), "{}", rest.text);
+        assert_eq!(rest.status, Some(0), "what waits is no failure");
     });
     test.await.unwrap();
 }
