@@ -65,6 +65,15 @@ fn a_duration_is_written_as_in_the_chart() {
 }
 
 #[test]
+fn a_path_of_an_agent_may_hold_a_url() {
+    for agent in ["team-a/travel/fetch?url=https://b.example.com/c", "travel?to=https://b", "a/b/https://c"] {
+        let cli = parse(&["call", agent]).unwrap();
+        let Command::Call(call) = cli.command else { unreachable!("it is a call") };
+        assert_eq!(call.agent, agent);
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_sentence() {
     for (args, sentence) in [
         (&["doctor", "--no-cluster"][..], "--url"),
@@ -80,6 +89,8 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         (&["call", "team-a/travel/ask?x=#"], "'#' cannot stand; in the path or query it is written %23"),
         (&["call", "team-a/travel/\u{f8}l"], "written %C3%B8"),
         (&["call", "https://a/v1/agents/team-a/travel?x"], "write --url https://a team-a/travel?x"),
+        (&["call", "https://a/base/v1/agents/team-a/travel"], "write --url https://a/base team-a/travel"),
+        (&["call", "team-a/travel/ask?x=\"y\""], "written %22"),
         (&["call", "https://a"], "write --url https://a NAMESPACE/NAME/PATH"),
         (&["call", "a/b", "-H", "x"], "NAME: VALUE"),
         (&["migrate", "--yes", "--ask"], "cannot be used with"),

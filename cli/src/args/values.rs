@@ -82,12 +82,14 @@ fn header(text: &str) -> Result<Header, String> {
 /// An agent with its path and query, which are sent as they are written: what cannot stand in a path is refused, with
 /// what can stand for it.
 pub(super) fn agent(text: &str) -> Result<String, String> {
-    if let Some((scheme, behind)) = text.split_once("://") {
-        let (host, path) = behind.split_at(behind.find('/').unwrap_or(behind.len()));
-        let path = path.strip_prefix("/v1/agents/").unwrap_or("NAMESPACE/NAME/PATH");
-        return Err(format!("is a URL; write --url {scheme}://{host} {path}"));
+    // A query may hold a URL too; what is one as a whole begins with its scheme.
+    let url = text.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '?']));
+    if let Some((scheme, behind)) = url {
+        let host = behind.find(['/', '?']).map_or(behind, |end| &behind[..end]);
+        let (base, agent) = behind.split_once("/v1/agents/").unwrap_or((host, "NAMESPACE/NAME/PATH"));
+        return Err(format!("is a URL; write --url {scheme}://{base} {agent}"));
     }
-    let cannot_stand = |c: &char| !c.is_ascii_graphic() || matches!(c, '#' | '<' | '>' | '`');
+    let cannot_stand = |c: &char| !c.is_ascii_graphic() || matches!(c, '#' | '<' | '>' | '`' | '"');
     let Some(wrong) = text.chars().find(cannot_stand) else { return Ok(text.to_owned()) };
     let mut bytes = [0; 4];
     let encoded = wrong.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}"));
