@@ -1,9 +1,11 @@
 //! Why a call did not reach the gateway's probe, in a sentence.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::verdict::Verdict;
 use crate::http::{Answer, HttpError};
@@ -11,6 +13,9 @@ use crate::url::Url;
 
 /// Most of an answer that is read for its sentence.
 const MAX_BODY: usize = 64 * 1024;
+
+/// For how long: it may be a stream that never ends. A gateway's own error comes at once.
+const BODY: Duration = Duration::from_secs(5);
 
 /// The gateway's error, as far as it is told here.
 #[derive(Debug, Deserialize)]
@@ -65,7 +70,7 @@ pub(crate) fn of_error(error: &HttpError, url: &Url) -> Verdict {
 pub(crate) async fn of_answer(answer: Answer, url: &Url) -> Verdict {
     let (status, location) = (answer.status, answer.header("location").to_owned());
     let kind = answer.header("content-type").to_owned();
-    let body = answer.text(MAX_BODY).await.unwrap_or_default();
+    let body = timeout(BODY, answer.text(MAX_BODY)).await.ok().and_then(Result::ok).unwrap_or_default();
     judge(status, &location, &kind, &body, url)
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Manners {
     pub(crate) body_limit: Option<u64>,
     /// Answers this to everything, instead of a gateway.
     pub(crate) answers: Option<(u16, &'static str)>,
+    /// Begins this answer to everything, and never ends it.
+    pub(crate) begins: Option<(u16, &'static str)>,
     /// Gives that the headers of a gateway's own errors.
     pub(crate) as_gateway: bool,
     /// Its `server` header.
@@ -119,6 +121,10 @@ async fn answer(manners: Arc<Manners>, request: Request<Incoming>) -> Result<Res
                 .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
         }
         return Ok(response.body(whole(body)).unwrap());
+    }
+    if let Some((status, body)) = manners.begins {
+        let begun = stream::iter([Ok(Frame::data(Bytes::from(body)))]).chain(stream::pending());
+        return Ok(response.status(status).body(BodyExt::boxed(StreamBody::new(begun))).unwrap());
     }
     let told = request.headers().get(header::AUTHORIZATION);
     if manners.wants.is_some_and(|wanted| told.is_none_or(|told| told != wanted)) {

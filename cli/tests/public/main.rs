@@ -125,6 +125,16 @@ mod verdicts {
         assert_eq!((status, names(&findings)), (1, vec!["Streaming", "BodyLimit1MiB"]));
     }
 
+    /// The URL leads to some other program that streams, or what is in front is stuck.
+    #[tokio::test]
+    async fn an_answer_of_somebody_else_that_never_ends_is_not_waited_for() {
+        let begins = Some((200, "data: 1\n\n"));
+        let front = Front::start(Manners { begins, ..Manners::default() }).await;
+        let (status, findings) = doctor(&front, &[]).await;
+        assert_eq!((status, names(&findings)), (1, vec!["NotRouted"]));
+        assert!(findings[0].1["message"].as_str().unwrap().contains("something answers 200"));
+    }
+
     #[tokio::test]
     async fn what_does_not_lead_to_a_gateway_is_told_with_a_sentence() {
         for (answer, sentence) in [
