@@ -90,6 +90,7 @@ fn narrowed(told: Option<Class>, cluster: &BTreeSet<Class>, answers: &BTreeSet<C
 fn finding(verdict: &Verdict, url: &str, classes: &BTreeSet<Class>, by_the_chart: bool) -> Finding {
     let level = match verdict {
         Verdict::Streaming | Verdict::NotCut { .. } | Verdict::BodyPasses { .. } => Level::Good,
+        Verdict::EndedOnce { .. } => Level::Note,
         Verdict::BodyLimit { .. }
         | Verdict::Unsteady { .. }
         | Verdict::ProbeDisabled

@@ -80,6 +80,7 @@ fn setting(verdict: &Verdict, class: Class) -> Option<&'static str> {
         Verdict::Streaming
         | Verdict::NotCut { .. }
         | Verdict::Unsteady { .. }
+        | Verdict::EndedOnce { .. }
         | Verdict::BodyPasses { .. }
         | Verdict::NotRouted { .. }
         | Verdict::ProbeDisabled

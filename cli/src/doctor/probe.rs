@@ -65,7 +65,7 @@ pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
     match twice_if_cut("watching two streams", length, || paces(way, length)).await {
         Ok(look) => {
             looked.classes = look.classes;
-            looked.verdicts.push(look.verdict);
+            looked.verdicts.extend(look.verdicts);
         }
         Err(refused) => {
             looked.verdicts.push(refused);
@@ -75,7 +75,7 @@ pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
     if !args.quick {
         let look =
             twice_if_cut("waiting for a silent answer", args.silence, || cuts(way, args.silence)).await;
-        looked.verdicts.push(look.map_or_else(|refused| refused, |look| look.verdict));
+        looked.verdicts.extend(look.map_or_else(|refused| vec![refused], |look| look.verdicts));
     }
     let large = if args.quick { LARGE_IF_QUICK } else { LARGE };
     let uploads = progress::during("uploading", None, uploads(way, large)).await;
@@ -84,6 +84,12 @@ pub(crate) async fn look(way: &Way, args: &DoctorArgs) -> Looked {
         Err(refused) => refused,
     });
     looked
+}
+
+/// What is told of one look, or of two.
+struct Settled {
+    verdicts: Vec<Verdict>,
+    classes: BTreeSet<Class>,
 }
 
 /// What one look saw.
@@ -95,18 +101,18 @@ struct Look {
 }
 
 /// Looks, which takes `length`, and where a call ended early once more.
-async fn twice_if_cut<L>(doing: &str, length: Duration, look: impl Fn() -> L) -> Result<Look, Verdict>
+async fn twice_if_cut<L>(doing: &str, length: Duration, look: impl Fn() -> L) -> Result<Settled, Verdict>
 where
     L: Future<Output = Result<Look, Verdict>>,
 {
     let first = progress::during(doing, Some(length), look()).await?;
     if !first.was_cut {
-        return Ok(first);
+        return Ok(Settled { verdicts: vec![first.verdict], classes: first.classes });
     }
     progress::during("a call ended early; looking again soon", Some(PAUSE), sleep(PAUSE)).await;
     let second = progress::during(&format!("{doing} once more"), Some(length), look()).await?;
     let classes = &first.classes | &second.classes;
-    Ok(Look { verdict: verdict::settled(first.verdict, second.verdict), classes, was_cut: second.was_cut })
+    Ok(Settled { verdicts: verdict::settled(&first.verdict, second.verdict, second.was_cut), classes })
 }
 
 /// A stream of events and one of lines.

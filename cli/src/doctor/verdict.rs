@@ -87,6 +87,8 @@ pub(crate) enum Verdict {
     Cut { after: Duration, limit: Limit },
     /// Calls end early, but not twice after the same time: who ends them goes away, and has no limit.
     Unsteady { first: Duration, second: Duration },
+    /// A call ended after so long, and when it was looked at again none did.
+    EndedOnce { after: Duration },
     /// A call may be so long, as far as was looked.
     NotCut { looked: Duration },
     /// A body of more than so many bytes is refused.
@@ -132,6 +134,11 @@ impl Verdict {
                 first.as_secs_f64(),
                 second.as_secs_f64()
             ),
+            Self::EndedOnce { after } => format!(
+                "a call ended after {:.1} s, and at a second look none did: a gateway went away under it, or one of \
+                 several fronts cuts, which a look at another time tells",
+                after.as_secs_f64()
+            ),
             Self::NotCut { looked } => format!("{} s of silence are not cut", looked.as_secs()),
             Self::BodyLimit { bytes } => format!("a request of more than {} is refused", size(*bytes)),
             Self::BodyPasses { bytes } => format!("a request of {} passes", size(*bytes)),
@@ -155,6 +162,7 @@ impl fmt::Display for Verdict {
                 None => write!(f, "CutAfter{}s", seconds(*after)),
             },
             Self::Unsteady { .. } => f.write_str("Unsteady"),
+            Self::EndedOnce { .. } => f.write_str("EndedOnce"),
             Self::NotCut { .. } => f.write_str("NotCut"),
             Self::BodyLimit { bytes } => write!(f, "BodyLimit{}", size(*bytes).replace(' ', "")),
             Self::BodyPasses { .. } => f.write_str("BodyPasses"),
@@ -213,17 +221,30 @@ pub(crate) fn cut(silent: &Seen, busy: Option<&Seen>, looked: Duration) -> Verdi
     }
 }
 
-/// What a second look makes of a first one in which a call ended early. A limit ends calls after the same time; a gateway
-/// that goes away, or a front that is told anew, ends them whenever it does.
-pub(crate) fn settled(first: Verdict, second: Verdict) -> Verdict {
-    let Verdict::Cut { after: again, limit } = second else { return second };
-    match first {
-        Verdict::Cut { after, limit: before } if limit == before && is_one_time(after, again) => first,
-        Verdict::Cut { after: ended, .. } | Verdict::Buffered { held: ended, .. } => {
-            Verdict::Unsteady { first: ended, second: again }
+/// What a second look makes of a first one in which a call ended early; `cut_again`: one did in the second, too. A limit
+/// ends calls after the same time; a gateway that goes away, or a front that is told anew, ends them whenever it does.
+pub(crate) fn settled(first: &Verdict, second: Verdict, cut_again: bool) -> Vec<Verdict> {
+    let verdict = match (first, &second) {
+        (Verdict::Cut { after, limit }, Verdict::Cut { after: again, limit: other })
+            if is_one_time(*after, *again) =>
+        {
+            // Silence was cut both times; that a busy call was, only once.
+            Verdict::Cut { after: *after, limit: if limit == other { *limit } else { Limit::Silence } }
+        }
+        // A stream that ended before its first event seems to be held back.
+        (
+            Verdict::Cut { after: first, .. } | Verdict::Buffered { held: first, .. },
+            Verdict::Cut { after: second, .. },
+        ) => Verdict::Unsteady { first: *first, second: *second },
+        (Verdict::Cut { after: first, .. }, Verdict::Buffered { held: second, .. }) if cut_again => {
+            Verdict::Unsteady { first: *first, second: *second }
+        }
+        (Verdict::Cut { after, .. }, Verdict::Streaming | Verdict::NotCut { .. }) => {
+            return vec![Verdict::EndedOnce { after: *after }, second];
         }
         _ => second,
-    }
+    };
+    vec![verdict]
 }
 
 /// Within a tenth of the longer, or a second.

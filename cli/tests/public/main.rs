@@ -107,14 +107,13 @@ mod verdicts {
     /// Both streams of the first look, or of the second, and never again.
     #[tokio::test]
     async fn a_gateway_that_goes_away_under_a_call_is_no_front_that_cuts() {
-        for ends in [0..2, 2..4] {
+        for (ends, told) in [
+            (0..2, vec!["EndedOnce", "Streaming", "NotCut", "BodyPasses"]),
+            (2..4, vec!["Streaming", "EndedOnce", "NotCut", "BodyPasses"]),
+        ] {
             let front = Front::start(Manners { ends: ends.clone(), ..Manners::default() }).await;
             let (status, findings) = doctor(&front, &["--silence", "2s"]).await;
-            assert_eq!(
-                (status, names(&findings)),
-                (0, vec!["Streaming", "NotCut", "BodyPasses"]),
-                "{ends:?}"
-            );
+            assert_eq!((status, names(&findings)), (0, told), "{ends:?}");
         }
     }
 

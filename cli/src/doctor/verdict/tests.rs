@@ -76,23 +76,34 @@ fn a_cut_is_believed_when_it_is_seen_twice() {
     let cut = |after, limit| Verdict::Cut { after: millis(after), limit };
     let (silence, total) = (Limit::Silence, Limit::Total);
     for (first, second) in [(60_000, 60_900), (60_000, 54_100), (600, 1_500), (4_000, 5_000)] {
-        assert_eq!(settled(cut(first, silence), cut(second, silence)), cut(first, silence));
+        assert_eq!(settled(&cut(first, silence), cut(second, silence), true), [cut(first, silence)]);
     }
-    let name = |first, second| settled(first, second).to_string();
-    assert_eq!(name(cut(200, total), cut(1_300, total)), "Unsteady");
-    assert_eq!(name(cut(60_000, total), cut(53_000, total)), "Unsteady");
-    assert_eq!(name(cut(60_000, total), cut(60_000, silence)), "Unsteady");
-    // A stream that ended before its first event seems to be held back.
-    let held = Verdict::Buffered { held: millis(300), what: Held::Both };
-    assert_eq!(name(held, cut(2_000, total)), "Unsteady");
+    // The busy call of one look was not answered, or ended by chance.
+    assert_eq!(settled(&cut(60_000, total), cut(60_100, silence), true), [cut(60_000, silence)]);
+    assert_eq!(settled(&cut(60_000, silence), cut(60_100, total), true), [cut(60_000, silence)]);
 }
 
 #[test]
-fn what_was_seen_once_and_not_again_is_no_cut() {
+fn calls_that_end_whenever_it_may_be_are_unsteady() {
+    let cut = |after| Verdict::Cut { after: millis(after), limit: Limit::Total };
+    let held = || Verdict::Buffered { held: millis(300), what: Held::Both };
+    let unsteady = |first, second| vec![Verdict::Unsteady { first: millis(first), second: millis(second) }];
+    assert_eq!(settled(&cut(200), cut(1_300), true), unsteady(200, 1_300));
+    assert_eq!(settled(&cut(60_000), cut(53_000), true), unsteady(60_000, 53_000));
+    assert_eq!(settled(&held(), cut(2_000), true), unsteady(300, 2_000));
+    assert_eq!(settled(&cut(2_000), held(), true), unsteady(2_000, 300));
+    assert_eq!(settled(&cut(2_000), held(), false), [held()], "whole, and held back");
+    assert_eq!(settled(&held(), held(), true), [held()]);
+}
+
+#[test]
+fn what_was_seen_once_and_not_again_is_no_cut_but_is_told() {
     let cut = || Verdict::Cut { after: millis(900), limit: Limit::Total };
-    for second in [Verdict::Streaming, Verdict::NotCut { looked: millis(65_000) }, Verdict::ProbeDisabled] {
-        assert_eq!(settled(cut(), second.clone()), second);
+    for second in [Verdict::Streaming, Verdict::NotCut { looked: millis(65_000) }] {
+        let told = Verdict::EndedOnce { after: millis(900) };
+        assert_eq!(settled(&cut(), second.clone(), false), [told, second]);
     }
+    assert_eq!(settled(&cut(), Verdict::ProbeDisabled, false), [Verdict::ProbeDisabled]);
 }
 
 #[test]
