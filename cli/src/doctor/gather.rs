@@ -173,7 +173,7 @@ async fn objects(cluster: &Cluster, global: &Global, gathered: &mut Gathered) {
     let agents = gathered.keep("Agents", agents);
     let controller = gathered.deployment(Component::Controller);
     let watched = controller.map(flags::watched_namespaces).unwrap_or_default();
-    gathered.lease_name = flags::lease_name(controller);
+    gathered.lease_name = flags::lease_name(controller, &gathered.fullname());
     gathered.agents = agents.map(|agents| watched_agents(agents, &watched));
     let crds = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
     let crds = cluster.list_values(&crds, None).await;

@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 /// The value of `--{flag}` of the first container of `deployment`: from its arguments, else from the environment. A
-/// switch has the value `true`. Not seen are values that come from elsewhere (`valueFrom`).
+/// switch has the value `true`; of a flag that is given twice the last one counts. Not seen are values that come from elsewhere (`valueFrom`).
 pub(crate) fn value(deployment: &Value, flag: &str) -> Option<String> {
     let container = deployment.pointer("/spec/template/spec/containers/0")?;
     let words = |list: &str| container[list].as_array().into_iter().flatten().filter_map(Value::as_str);
     let args: Vec<&str> = words("command").chain(words("args")).collect();
     let long = format!("--{flag}");
-    for (index, arg) in args.iter().enumerate() {
+    for (index, arg) in args.iter().enumerate().rev() {
         let Some(rest) = arg.strip_prefix(&long) else { continue };
         if let Some(value) = rest.strip_prefix('=') {
             return Some(value.to_owned());
@@ -34,10 +34,15 @@ pub(crate) fn allowed_hosts(gateway: &Value) -> Vec<String> {
     list(gateway, "allowed-hosts")
 }
 
-/// The Lease by which controllers like `controller` agree on a leader.
-pub(crate) fn lease_name(controller: Option<&Value>) -> String {
-    let told = controller.and_then(|controller| value(controller, "lease-name"));
-    told.unwrap_or_else(|| "krypton-controller".to_owned())
+/// The Lease by which controllers like `controller` agree on a leader; where that cannot be read, the one that the chart
+/// names after the release.
+pub(crate) fn lease_name(controller: Option<&Value>, fullname: &str) -> String {
+    match controller {
+        Some(controller) => {
+            value(controller, "lease-name").unwrap_or_else(|| "krypton-controller".to_owned())
+        }
+        None => format!("{fullname}-controller"),
+    }
 }
 
 fn list(deployment: &Value, flag: &str) -> Vec<String> {
@@ -54,7 +59,8 @@ mod tests {
     #[test]
     fn a_flag_is_found_however_it_is_given() {
         let deployment = json!({ "spec": { "template": { "spec": { "containers": [{
-            "args": ["--discovery=https://a:9090", "--ingress-read-timeout", "330s", "--discovery-plaintext", "--x"],
+            "args": ["--discovery=https://a:9090", "--discovery-plaintext", "--x",
+                     "--ingress-read-timeout=60s", "--ingress-read-timeout", "330s"],
             "env": [{ "name": "KRYPTON_THREADS", "value": "2" }, { "name": "KRYPTON_IDENTITY", "valueFrom": {} }],
         }] } } } });
         let value = |flag| value(&deployment, flag);
@@ -69,10 +75,14 @@ mod tests {
     fn a_lease_has_its_usual_name_unless_the_controller_was_told_another() {
         let with = |args: &[&str]| {
             let container = json!({ "args": args });
-            lease_name(Some(&json!({ "spec": { "template": { "spec": { "containers": [container] } } } })))
+            lease_name(
+                Some(&json!({ "spec": { "template": { "spec": { "containers": [container] } } } })),
+                "x",
+            )
         };
         assert_eq!(with(&["--lease-name=agents-controller"]), "agents-controller");
-        assert_eq!((with(&[]), lease_name(None)), ("krypton-controller".into(), "krypton-controller".into()));
+        assert_eq!(with(&[]), "krypton-controller", "as versions do that know no such flag");
+        assert_eq!(lease_name(None, "agents"), "agents-controller");
     }
 
     #[test]
