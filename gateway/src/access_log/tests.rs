@@ -137,6 +137,28 @@ async fn every_line_is_written_before_the_end() {
 }
 
 #[tokio::test]
+async fn lines_gather_between_writes() {
+    const GATHERED: Duration = Duration::from_millis(50);
+    let (sink, mut received) = mk_sink(Semaphore::MAX_PERMITS);
+    let (queue, lines) = mpsc::channel(QUEUE_LINES);
+    let failed = Counter::default();
+    let began = std::time::Instant::now();
+    let writer = std::thread::spawn(move || write_lines(lines, sink, &failed, GATHERED));
+    // Slow enough that each line would find the writer waiting.
+    let (sent, pace) = (60, Duration::from_millis(5));
+    for _ in 0..sent {
+        queue.send(Message::Line(mk_line(b"/").encode())).await.unwrap();
+        tokio::time::sleep(pace).await;
+    }
+    drop(queue);
+    writer.join().unwrap();
+    let most = began.elapsed().as_millis() / GATHERED.as_millis() + 2;
+    let writes: Vec<_> = std::iter::from_fn(|| received.try_recv().ok()).collect();
+    assert!(writes.len() as u128 <= most, "{} writes in {:?}", writes.len(), began.elapsed());
+    assert_eq!(writes.concat().iter().filter(|byte| **byte == b'\n').count(), sent);
+}
+
+#[tokio::test]
 async fn a_reader_that_stops_costs_lines_and_no_time() {
     let (sink, mut received) = mk_sink(0);
     let (permits, dropped) = (Arc::clone(&sink.permits), Counter::default());
