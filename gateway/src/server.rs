@@ -11,6 +11,7 @@
 //!    connections on which the next call may be on its way, for [`GOODBYE`].
 //!    [`Drain::cut`], by then or by itself once the time is over, ends them too.
 
+mod outbox;
 mod stream;
 pub(crate) mod watch;
 
@@ -276,15 +277,15 @@ impl Shared {
 
     async fn serve_watched(&self, tcp: TcpStream, client: SocketAddr, watch: &Arc<CallWatch>) {
         let mut stream = ClientStream::new(tcp, client, Arc::clone(watch));
-        match limited(stream.speaks(), watch, &self.drain.stop, false).await {
+        match limited(stream.speaks(), watch, &self.drain.stop, None).await {
             Some(Ok(Speaks::Http1)) => self.serve_h1(stream, watch).await,
             Some(Ok(Speaks::Http2)) => self.serve_h2(stream).await,
             Some(Err(_)) | None => {}
         }
     }
 
-    async fn serve_h1(&self, stream: ClientStream, watch: &Arc<CallWatch>) {
-        let draining = self.drain.draining.subscribe();
+    async fn serve_h1(&self, mut stream: ClientStream, watch: &Arc<CallWatch>) {
+        let (draining, outbox) = (self.drain.draining.subscribe(), stream.keep_writes());
         let mut session = ServerSession::new_http1(Box::new(stream));
         loop {
             // Pingora's own limit between requests: ours is in the watch.
@@ -292,7 +293,8 @@ impl Shared {
             // Without it, a request that comes too early fails the one before it.
             session.set_pipelining_enabled(true);
             let call = self.proxy.process_new_http(session, &draining);
-            let Some(reused) = limited(call, watch, &self.drain.stop, true).await.flatten() else { return };
+            let ended = limited(call, watch, &self.drain.stop, Some(&outbox)).await;
+            let Some(reused) = ended.flatten() else { return };
             if watch.must_reset() || watch.interrupt().is_some() {
                 return;
             }
@@ -377,7 +379,7 @@ impl Shared {
         let proxy = Arc::clone(&self.proxy);
         calls.spawn(self.streams.track_future(async move {
             let call = proxy.process_new_http(ServerSession::new_http2(stream), &draining);
-            limited(call, &watch, &stop, false).await;
+            limited(call, &watch, &stop, None).await;
         }));
     }
 }

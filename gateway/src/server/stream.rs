@@ -18,8 +18,10 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Sleep;
 
+use super::outbox::Outbox;
 use super::watch::CallWatch;
 
 /// How an HTTP/2 connection begins. Three bytes tell it from HTTP/1: RFC 9113 §3.4 reserves the method `PRI`.
@@ -29,10 +31,14 @@ const H2_FIRST_BYTES: [u8; 3] = *b"PRI";
 /// that pipelines sends, and too few to matter.
 const MAX_EARLY: usize = 16 * 1024;
 
-/// One client's connection. Writes go straight to the socket: nothing is held back.
+/// One client's connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    tcp: TcpStream,
+    tcp: OwnedReadHalf,
+    out: Arc<Outbox>,
+    /// Whether small writes may be kept: there is somebody who empties the outbox.
+    keeps: bool,
+    id: UniqueIDType,
     /// What was read to tell the protocol, still to be given out.
     first: FirstBytes,
     /// What the client sent of its next request before the present one was answered.
@@ -64,8 +70,13 @@ impl ClientStream {
     pub(super) fn new(tcp: TcpStream, client: SocketAddr, watch: Arc<CallWatch>) -> Self {
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         digest.peer_addr.set(Some(client.into())).ok();
+        let id = tcp.as_raw_fd();
+        let (tcp, out) = tcp.into_split();
         Self {
             tcp,
+            out: Arc::new(Outbox::new(out)),
+            keeps: false,
+            id,
             first: FirstBytes::default(),
             early: Vec::new(),
             watch,
@@ -73,6 +84,13 @@ impl ClientStream {
             digest: Arc::new(digest),
             accepted: std::time::SystemTime::now(),
         }
+    }
+
+    /// The writing side. Small writes are kept there from now on, so whoever asked for it has to empty it whenever the
+    /// call waits.
+    pub(super) fn keep_writes(&mut self) -> Arc<Outbox> {
+        self.keeps = true;
+        Arc::clone(&self.out)
     }
 
     /// Reads as few bytes as tell the protocol. They are given out again. Cancel safe.
@@ -98,7 +116,6 @@ impl ClientStream {
 }
 
 impl ClientStream {
-    /// Fails a write that waits for longer than the client may leave us unread.
     /// Waits for the client to leave. What it sends instead is kept for its next request: given to Pingora now, it
     /// would hide the leaving, and every interruption.
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -114,11 +131,8 @@ impl ClientStream {
         Poll::Pending
     }
 
-    fn limit_wait(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    /// Fails a write that waits for longer than the client may leave us unread.
+    fn limit_wait<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.unread = None;
             return written;
@@ -137,7 +151,7 @@ impl Drop for ClientStream {
     fn drop(&mut self) {
         if self.watch.must_reset() {
             // An HTTP/1.0 answer ends where the connection does: only a reset tells a cut from an end.
-            socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).ok();
+            self.out.options().and_then(|socket| socket.set_linger(Some(Duration::ZERO))).ok();
         }
     }
 }
@@ -175,7 +189,10 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        if self.keeps && self.out.keep(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = self.out.poll_write(cx, &[io::IoSlice::new(buf)]);
         self.limit_wait(cx, written)
     }
 
@@ -184,16 +201,17 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let written = self.out.poll_write(cx, bufs);
         self.limit_wait(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let flushed = self.out.poll_flush(cx);
+        self.limit_wait(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -201,7 +219,8 @@ impl AsyncWrite for ClientStream {
             // A FIN first would make the cut look like an end; the reset comes with the drop.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        ready!(self.as_mut().poll_flush(cx))?;
+        Poll::Ready(self.out.options().and_then(|socket| socket.shutdown(std::net::Shutdown::Write)))
     }
 }
 
@@ -214,7 +233,7 @@ impl Shutdown for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        self.tcp.as_raw_fd()
+        self.id
     }
 }
 

@@ -78,9 +78,9 @@ pub(crate) struct CallWatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupt {
     /// A deadline of the call has passed.
-    Deadline,
+    Deadline = 1,
     /// The gateway stops, and the call is a standing stream.
-    Drain,
+    Drain = 2,
 }
 
 /// How far a connection is.
@@ -239,8 +239,9 @@ impl CallWatch {
     }
 
     pub(super) fn write_limit(&self) -> Option<Duration> {
-        let limit = self.write_limit.load(Ordering::Relaxed);
-        (limit != NEVER).then(|| Duration::from_millis(limit))
+        Some(self.write_limit.load(Ordering::Relaxed))
+            .filter(|limit| *limit != NEVER)
+            .map(Duration::from_millis)
     }
 
     /// The client has not read for longer than the limit.
@@ -310,23 +311,19 @@ impl CallWatch {
     /// Ends the call from outside. Whether it may still speak; where not, it is about to be dropped.
     fn interrupt_with(&self, why: Interrupt, can_speak: bool) -> bool {
         let is_call = self.phase() == Phase::Call;
-        let code = match why {
-            Interrupt::Deadline => 1,
-            Interrupt::Drain => 2,
-        };
-        self.interrupt.store(code, Ordering::Relaxed);
+        self.interrupt.store(why as u8, Ordering::Relaxed);
         self.fails_reads.store(true, Ordering::Relaxed);
         is_call && can_speak
     }
 }
 
-/// Runs `call` under `watch`. `None`: it was dropped, since a deadline passed or `stop` came, and it could not
-/// speak or did not finish speaking in time. `can_speak`: a failing read ends the call the ordinary way.
+/// Runs `call` under `watch`. `None`: it was dropped, since a deadline passed or `stop` came, and it could not speak or
+/// did not finish in time. `http1`: where its answer goes; a failing read then ends the call the ordinary way.
 pub(super) async fn limited<F: Future>(
     call: F,
     watch: &Arc<CallWatch>,
     stop: &CancellationToken,
-    can_speak: bool,
+    http1: Option<&super::outbox::Outbox>,
 ) -> Option<F::Output> {
     let mut call = pin!(CURRENT.scope(Arc::clone(watch), call));
     let mut stopped = pin!(async {
@@ -340,7 +337,10 @@ pub(super) async fn limited<F: Future>(
     let (mut interrupted, mut has_stopped) = (false, false);
     std::future::poll_fn(move |cx| {
         loop {
-            if let Poll::Ready(output) = call.as_mut().poll(cx) {
+            let polled = call.as_mut().poll(cx);
+            // It waits or has ended: what it wrote goes out now. An error is for its next write or read to meet.
+            let _flushed = http1.map(|outbox| outbox.poll_flush(cx));
+            if let Poll::Ready(output) = polled {
                 return Poll::Ready(Some(output));
             }
             let ends_with_drain = !interrupted && watch.ends_with_drain.load(Ordering::Relaxed);
@@ -349,7 +349,7 @@ pub(super) async fn limited<F: Future>(
                 if watch.may_be_called() {
                     continue;
                 }
-                if !watch.interrupt_with(Interrupt::Drain, can_speak || watch.hang_up()) {
+                if !watch.interrupt_with(Interrupt::Drain, http1.is_some() || watch.hang_up()) {
                     return Poll::Ready(None);
                 }
                 interrupted = true;
@@ -375,7 +375,7 @@ pub(super) async fn limited<F: Future>(
             if watch.waits_for_agent() {
                 continue;
             }
-            if !watch.interrupt_with(Interrupt::Deadline, can_speak) {
+            if !watch.interrupt_with(Interrupt::Deadline, http1.is_some()) {
                 return Poll::Ready(None);
             }
             interrupted = true;
