@@ -48,8 +48,9 @@ pub struct Front {
 /// A port on loopback that is ours although somebody else listens there: for programs that cannot be asked which port
 /// the system gave them. It takes no connection itself.
 #[derive(Debug)]
-pub(crate) struct Port {
-    pub(crate) address: SocketAddr,
+pub struct Port {
+    /// Where a program that shares ports may listen.
+    pub address: SocketAddr,
     _socket: Socket,
 }
 
@@ -88,9 +89,11 @@ impl Setup {
 // === impl Port ===
 
 impl Port {
+    /// Takes a free port.
+    ///
     /// # Errors
     /// When there is none free.
-    pub(crate) fn reserve(ip: Ipv4Addr) -> Result<Self> {
+    pub fn reserve(ip: Ipv4Addr) -> Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         // Whoever shares a port must say so: nobody gets this one by chance, and the proxies here all say so.
         socket.set_reuse_port(true)?;
@@ -104,7 +107,7 @@ impl Port {
 ///
 /// # Errors
 /// When a placeholder has no value, or a value no placeholder.
-pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> Result<String> {
+pub fn fill(template: &str, values: &[(&str, &str)]) -> Result<String> {
     let mut text = template.to_owned();
     for (name, value) in values {
         let placeholder = format!("{{{{{name}}}}}");

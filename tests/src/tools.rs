@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
 use crate::build::{self, GoBuild};
@@ -190,6 +191,51 @@ impl Tool {
     fn module(&self) -> PathBuf {
         Path::new(MODULES).join(self.name)
     }
+}
+
+/// Whether Go is there.
+#[must_use]
+pub fn has_go() -> bool {
+    build::can_build()
+}
+
+/// A Go program of this repository that needs no other module, built once for each state of its sources: the folder has
+/// its go.mod and no folders below.
+///
+/// # Errors
+/// When Go is missing, or the build fails.
+pub async fn build_go(name: &str, module: &Path) -> Result<PathBuf> {
+    ensure!(build::can_build(), "Go is not there: https://go.dev/doc/install");
+    let folder = build::cache(name)?;
+    let _lock = build::lock(&folder, name)?;
+    let path = folder.join(format!("{name}-{}", fingerprint(module)?));
+    if !path.is_file() {
+        // What was built of an older state is of no more use; a process that runs it keeps it.
+        for older in fs::read_dir(&folder)?.flatten() {
+            if older.file_name().to_string_lossy().starts_with(&format!("{name}-")) {
+                fs::remove_file(older.path()).ok();
+            }
+        }
+        GoBuild { name, module, package: ".", ldflags: "-s -w" }.to(&path).await?;
+    }
+    Ok(path)
+}
+
+/// Of all files of a folder, and of Go itself.
+fn fingerprint(module: &Path) -> Result<String> {
+    let mut files: Vec<_> = fs::read_dir(module)
+        .with_context(|| format!("cannot read {}", module.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.sort();
+    let go = std::process::Command::new("go").arg("version").output().context("cannot run go")?;
+    let mut hash = Sha256::new_with_prefix(go.stdout);
+    for file in files {
+        hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+        hash.update(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+    }
+    let [a, b, c, d, ..] = hash.finalize().0;
+    Ok(format!("{a:02x}{b:02x}{c:02x}{d:02x}"))
 }
 
 /// Where a program of the system is. Debian keeps servers where the `PATH` of people without root does not look.
