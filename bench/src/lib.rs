@@ -1,8 +1,17 @@
-//! What the benchmarks share, and the run of the real programs with a large table.
+//! The bench harness: the gateway beside nginx, HAProxy, Envoy and a Go gateway, under one load on one machine.
 //!
+//! - [`scenario`] knows what is measured and in which order; it writes a [`result::RunResult`].
+//! - [`peers`] starts and configures who takes part, [`origin`] is the agent behind all of them.
+//! - [`load`] is the generator: open and closed loop, streams, WebSockets, idle connections.
+//! - [`procfs`] reads what a process and the machine used.
+//! - [`stats`] turns samples into claims, [`report`] into a page.
 //! - [`routes`] is the shape of an invented cluster: a hundred agents a namespace, four pods an agent. The same
 //!   number gives the same table, so that two runs measure the same work.
 //! - [`at_scale`] starts a controller and gateways and measures them from outside.
 
+pub mod app;
 pub mod at_scale;
+pub mod origin;
+pub mod procfs;
+pub mod result;
 pub mod routes;

@@ -1,0 +1,27 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+/// Measures Krypton's gateway beside its peers, on this machine
+#[derive(Debug, Parser)]
+#[command(name = "krypton-bench", version, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be an agent that answers at once, for load to go to
+    Origin(crate::origin::Args),
+}
+
+/// Does what `args` say.
+///
+/// # Errors
+/// What went wrong, for the person in front of it.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Origin(args) => crate::origin::main(&args),
+    }
+}

@@ -1,0 +1,88 @@
+use std::time::Instant;
+
+use super::*;
+
+fn burn(time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        std::hint::black_box(0);
+    }
+}
+
+#[test]
+fn our_own_use_rises_with_what_we_do() {
+    let pid = std::process::id();
+    let (before, machine_before) = (usage(&[pid]).unwrap(), machine().unwrap());
+    // By its own clock it gets the time that it takes, however busy the machine is.
+    while usage(&[pid]).unwrap().since(before).cpu() < Duration::from_millis(50) {
+        burn(Duration::from_millis(5));
+    }
+    let file = fs::File::open("/proc/self/stat").unwrap();
+    let after = usage(&[pid]).unwrap();
+    assert!(after.rss > 1 << 20 && after.fds > 2, "{after:?}");
+    drop(file);
+    let machine = between(&machine_before, &machine().unwrap());
+    let all: Vec<_> = machine.cores.iter().map(|core| core.core).collect();
+    assert!(machine.of(&all).total > Duration::ZERO, "{machine:?}");
+    assert!(machine.of(&all).busy_percent() <= 100.0, "{machine:?}");
+}
+
+#[test]
+fn a_process_that_is_not_there_is_an_error() {
+    let error = usage(&[u32::MAX]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn children_are_found_and_summed_up() {
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let ours = std::process::id();
+    assert!(children(ours).unwrap().contains(&child.id()));
+    let (one, both) = (usage(&[child.id()]).unwrap(), usage(&[ours, child.id()]).unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(both.rss > one.rss && one.rss > 0);
+}
+
+#[test]
+fn children_keep_the_cores_that_were_chosen_and_the_thread_goes_back() {
+    let before = allowed_cores().unwrap();
+    let last = *before.last().unwrap();
+    let pinned = pin_children(&[last]).unwrap();
+    let output = std::process::Command::new("grep").args(["Cpus_allowed_list", "/proc/self/status"]).output();
+    assert_eq!(allowed_cores().unwrap(), [last]);
+    drop(pinned);
+    assert_eq!(allowed_cores().unwrap(), before);
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert_eq!(text.split_whitespace().nth(1), Some(last.to_string().as_str()));
+}
+
+#[test]
+fn a_core_that_is_not_there_is_named_with_those_that_are() {
+    let error = pin_children(&[1023]).unwrap_err().to_string();
+    assert!(error.starts_with("core 1023 is not one that may be used here: "), "{error}");
+    assert!(pin_children(&[]).is_ok());
+}
+
+#[test]
+fn foreign_use_is_what_is_left_after_our_own() {
+    let time = |core, busy| CoreTime {
+        core,
+        busy: Duration::from_millis(busy),
+        steal: Duration::from_millis(100),
+        total: Duration::from_secs(1),
+    };
+    let machine = MachineBetween { cores: vec![time(0, 900), time(1, 500)], ..MachineBetween::default() };
+    let close = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} {right}");
+    close(machine.foreign_percent(&[0], Duration::from_millis(800)), 10.0);
+    close(machine.foreign_percent(&[0, 1], Duration::from_millis(800)), 30.0);
+    close(machine.foreign_percent(&[1], Duration::from_secs(2)), 0.0);
+    close(machine.of(&[0]).steal_percent(), 10.0);
+    close(machine.of(&[]).busy_percent(), 0.0);
+}
+
+#[test]
+fn this_machine_has_a_name() {
+    let machine = describe();
+    assert!(machine.cores > 0 && machine.memory > 1 << 28 && !machine.kernel.is_empty(), "{machine:?}");
+}
