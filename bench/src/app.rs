@@ -12,6 +12,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Put load on a URL, and print what came back
+    Load(crate::load::Args),
     /// Be an agent that answers at once, for load to go to
     Origin(crate::origin::Args),
 }
@@ -22,6 +24,7 @@ enum Command {
 /// What went wrong, for the person in front of it.
 pub fn main(args: Args) -> anyhow::Result<()> {
     match args.command {
+        Command::Load(args) => crate::load::main(&args),
         Command::Origin(args) => crate::origin::main(&args),
     }
 }

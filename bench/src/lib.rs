@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod at_scale;
+pub mod load;
 pub mod origin;
 pub mod procfs;
 pub mod result;
