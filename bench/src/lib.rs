@@ -13,6 +13,8 @@ pub mod app;
 pub mod at_scale;
 pub mod load;
 pub mod origin;
+pub mod peers;
 pub mod procfs;
+pub mod programs;
 pub mod result;
 pub mod routes;

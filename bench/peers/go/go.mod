@@ -1,0 +1,3 @@
+module krypton.ai/bench/gateway
+
+go 1.24
