@@ -16,6 +16,10 @@ enum Command {
     Load(crate::load::Args),
     /// Be an agent that answers at once, for load to go to
     Origin(crate::origin::Args),
+    /// Make the page and the summary of a run anew
+    Report(crate::report::Args),
+    /// Compare two runs: what changed, and whether it is beyond the noise
+    Compare(crate::report::CompareArgs),
 }
 
 /// Does what `args` say.
@@ -26,5 +30,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Load(args) => crate::load::main(&args),
         Command::Origin(args) => crate::origin::main(&args),
+        Command::Report(args) => crate::report::main(&args),
+        Command::Compare(args) => crate::report::compare_main(&args),
     }
 }

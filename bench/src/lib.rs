@@ -16,5 +16,7 @@ pub mod origin;
 pub mod peers;
 pub mod procfs;
 pub mod programs;
+pub mod report;
 pub mod result;
 pub mod routes;
+pub mod stats;
