@@ -11,7 +11,7 @@ TESTBED := cargo run --quiet -p krypton-e2e --bin krypton-testbed --
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Play the guided tour without a cluster (ARGS=--once: play it, then exit)
@@ -87,9 +87,17 @@ links: ## Check that every link and path in the Markdown files exists
 	@.ci/docs
 
 .PHONY: bench
-bench: ## Time single steps: look-up, change, decode, headers (ARGS go to criterion)
+bench: ## Measure the gateway beside nginx, HAProxy, Envoy and a Go gateway: hours (ARGS, see bench/README.md)
+	@.ci/bench $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: ## A look at the same, in under five minutes once it is built
+	@.ci/bench --quick $(ARGS)
+
+.PHONY: bench-steps
+bench-steps: ## Time single steps: look-up, change, decode, headers (ARGS go to criterion)
 	@.ci/needs rust cc make cmake
-	cargo bench -p krypton-bench --benches -- $(ARGS)
+	cargo bench -p krypton-bench --bench gateway --bench controller -- $(ARGS)
 
 .PHONY: bench-scale
 bench-scale: ## Time the shipped programs with 5,000 agents (ARGS, see bench/README.md)

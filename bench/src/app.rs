@@ -12,6 +12,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure: all scenarios, or those that are named
+    Run(crate::scenario::Args),
     /// Put load on a URL, and print what came back
     Load(crate::load::Args),
     /// Be an agent that answers at once, for load to go to
@@ -28,6 +30,7 @@ enum Command {
 /// What went wrong, for the person in front of it.
 pub fn main(args: Args) -> anyhow::Result<()> {
     match args.command {
+        Command::Run(args) => crate::scenario::main(&args),
         Command::Load(args) => crate::load::main(&args),
         Command::Origin(args) => crate::origin::main(&args),
         Command::Report(args) => crate::report::main(&args),

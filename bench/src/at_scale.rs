@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Parser;
 
+use crate::programs::Programs;
 use folder::Folder;
 use pods::{Caller, Pods};
 use program::{Memory, Program};
@@ -27,6 +28,9 @@ const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Pause between two calls that look for a change: the resolution of what is measured.
 const PACE: Duration = Duration::from_millis(1);
+
+/// Any free port.
+const ANY: &str = "127.0.0.1:0";
 
 /// Measures a gateway and a controller with a large table
 #[derive(Debug, Parser)]
@@ -49,6 +53,24 @@ pub struct Args {
     pub programs: Option<PathBuf>,
 }
 
+/// A controller on a folder of agents, for gateways to be started at.
+pub(crate) struct Running {
+    gateway: PathBuf,
+    folder: Folder,
+    controller: Program,
+    discovery: String,
+    first_snapshot: Duration,
+}
+
+/// A gateway with a whole table; it ends with this value.
+pub(crate) struct Started {
+    program: Program,
+    /// From the start of its process.
+    pub(crate) start: Duration,
+    /// From its connection to the controller, as it says.
+    from_connecting: Duration,
+}
+
 /// Runs it and prints the figures.
 ///
 /// # Errors
@@ -58,32 +80,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(folder) => folder.clone(),
         None => std::env::current_exe()?.parent().context("this program is in a folder")?.to_owned(),
     };
-    let pods = Pods::start()?;
-    let folder = Folder::fill(args.agents, &pods)?;
     println!("{} agents x 4 endpoints, a file each", args.agents);
+    let mut running = Running::start(&Programs::in_folder(&programs), args.agents)?;
+    print("controller: from start to its first snapshot", &mut [running.first_snapshot]);
+    print_memory("controller: memory", &running.controller.memory()?);
 
-    let began = Instant::now();
-    let mut controller = Program::start(
-        &programs.join("krypton-controller"),
-        &["--manifests", folder.path(), "--discovery-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"],
-    )?;
-    controller.log_line("First snapshot is complete", DEADLINE)?;
-    print("controller: from start to its first snapshot", &mut [began.elapsed()]);
-    print_memory("controller: memory", &controller.memory()?);
-
-    let discovery = format!("http://{}", controller.address("discovery")?);
     let mut gateway = None;
     let (mut whole, mut started) = (Vec::new(), Vec::new());
     for _ in 0..args.starts.max(1) {
         drop(gateway.take());
-        let began = Instant::now();
-        let mut program = start_gateway(&programs, &discovery)?;
-        let line = program.log_line("Route table is whole and kept up to date", DEADLINE)?;
-        started.push(began.elapsed());
-        let took = line["took_ms"].as_f64().context("the line has no took_ms")?;
-        whole.push(Duration::from_secs_f64(took / 1000.0));
+        let Started { program, start, from_connecting } = running.start_gateway()?;
+        started.push(start);
+        whole.push(from_connecting);
         gateway = Some(program);
     }
+    let Running { folder, controller, .. } = &mut running;
     let gateway = gateway.context("a gateway was started")?;
     print("gateway: from connecting to a whole table", &mut whole);
     print("gateway: from start to a whole table", &mut started);
@@ -105,10 +116,35 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_gateway(programs: &std::path::Path, discovery: &str) -> anyhow::Result<Program> {
-    let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--discovery", discovery];
-    let flags = ["--allow-loopback-endpoints", "--access-log", "false", "--drain-delay", "0s"];
-    Program::start(&programs.join("krypton-gateway"), &[&listen[..], &flags[..]].concat())
+// === impl Running ===
+
+impl Running {
+    /// Starts a controller on so many agents, and waits until it has read them.
+    pub(crate) fn start(programs: &Programs, agents: usize) -> anyhow::Result<Self> {
+        let pods = Pods::start()?;
+        let folder = Folder::fill(agents, &pods)?;
+        let began = Instant::now();
+        let mut controller = Program::start(
+            &programs.controller,
+            &["--manifests", folder.path(), "--discovery-listen", ANY, "--admin-listen", ANY],
+        )?;
+        controller.log_line("First snapshot is complete", DEADLINE)?;
+        let first_snapshot = began.elapsed();
+        let discovery = format!("http://{}", controller.address("discovery")?);
+        Ok(Self { gateway: programs.gateway.clone(), folder, controller, discovery, first_snapshot })
+    }
+
+    /// Starts a gateway, and waits until it has the whole table.
+    pub(crate) fn start_gateway(&self) -> anyhow::Result<Started> {
+        let began = Instant::now();
+        let listen = ["--listen", ANY, "--admin-listen", ANY, "--discovery", &self.discovery];
+        let flags = ["--allow-loopback-endpoints", "--access-log", "false", "--drain-delay", "0s"];
+        let mut program = Program::start(&self.gateway, &[&listen[..], &flags[..]].concat())?;
+        let line = program.log_line("Route table is whole and kept up to date", DEADLINE)?;
+        let start = began.elapsed();
+        let took = line["took_ms"].as_f64().context("the line has no took_ms")?;
+        Ok(Started { program, start, from_connecting: Duration::from_secs_f64(took / 1000.0) })
+    }
 }
 
 fn print(what: &str, times: &mut [Duration]) {

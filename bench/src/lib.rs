@@ -19,4 +19,5 @@ pub mod programs;
 pub mod report;
 pub mod result;
 pub mod routes;
+pub mod scenario;
 pub mod stats;

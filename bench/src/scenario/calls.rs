@@ -1,0 +1,167 @@
+//! Calls: closed loop, at a rate, over tables and cores.
+
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use super::catalogue::{Call, Pace, SMALL, Variant};
+use super::generator::Load;
+use super::measure::{self, Reading, to_f64};
+use super::rounds::{self, Subject};
+use super::stage::Stage;
+use crate::peers::{Peer, PeerKind};
+use crate::result::{Metric, Sample, ScenarioResult};
+
+/// Agents that are called in turn: more than a processor remembers the way to, fewer than a command line holds.
+const CALLED: usize = 50;
+
+/// How long it is looked for what a peer can do at most.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Runs a scenario of calls.
+///
+/// # Errors
+/// When a peer does not work as it should, or the generator does not.
+pub(super) async fn run(
+    stage: &mut Stage,
+    found: &mut ScenarioResult,
+    variants: &[Variant],
+    call: Call,
+    pace: Pace,
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    let call = Call { connections: stage.plan.shrunk(call.connections), ..call };
+    if matches!(pace, Pace::HalfOfTheSlowest | Pace::ShareOfOwn(_)) {
+        bar.set_message(format!("{}: what each can do at most", found.name));
+        for variant in variants {
+            learn_capacity(stage, *variant, call).await?;
+        }
+    }
+    let capacities = variants.iter().filter(|variant| variant.peer != PeerKind::Direct);
+    let slowest = capacities.filter_map(|variant| stage.capacity(*variant, call)).reduce(f64::min);
+    if let (Pace::HalfOfTheSlowest, Some(slowest)) = (pace, slowest) {
+        found.notes.push(format!("All were called {:.0} times a second.", slowest / 2.0));
+    }
+    rounds::run(stage, found, &Subject::each(variants), bar, async |stage, Subject { variant, .. }| {
+        let rate = match pace {
+            Pace::Closed => None,
+            Pace::Rate(rate) => Some(f64::from(stage.plan.shrunk(rate))),
+            Pace::HalfOfTheSlowest => slowest.map(|slowest| slowest / 2.0),
+            Pace::ShareOfOwn(share) => stage.capacity(variant, call).map(|capacity| capacity * share),
+        };
+        let (cores, load) = (stage.plan.proxy_cores.clone(), load(stage, call, rate));
+        let sample = match stage.peer(variant).await? {
+            Some(peer) => Some(measured(peer, call, load, &cores).await?),
+            None => None,
+        };
+        if let (Pace::Closed, Some(sample)) = (pace, &sample) {
+            stage.learn_capacity(variant, call, sample.figures[&Metric::RequestsPerSecond]);
+        }
+        Ok(sample)
+    })
+    .await
+}
+
+/// Finds out what a peer can do at most, unless it is known.
+async fn learn_capacity(stage: &mut Stage, variant: Variant, call: Call) -> anyhow::Result<()> {
+    if stage.capacity(variant, call).is_some() {
+        return Ok(());
+    }
+    let look = LOOK.min(stage.plan.duration);
+    let load = load(stage, call, None).time(look, stage.plan.warm_up);
+    let cores = stage.plan.proxy_cores.clone();
+    let Some(peer) = stage.peer(variant).await? else { return Ok(()) };
+    let sample = measured(peer, call, load, &cores).await?;
+    stage.learn_capacity(variant, call, sample.figures[&Metric::RequestsPerSecond]);
+    Ok(())
+}
+
+fn load(stage: &Stage, call: Call, rate: Option<f64>) -> Load {
+    let load = Load::calls(call, call.connections, &stage.plan.load_cores).rate(rate);
+    load.time(stage.plan.duration, stage.plan.warm_up)
+}
+
+async fn measured(peer: &Peer, call: Call, load: Load, cores: &[usize]) -> anyhow::Result<Sample> {
+    let rest = match call.body {
+        Some(_) => format!("call?bytes={}", call.answer),
+        None => format!("bytes/{}", call.answer),
+    };
+    let load = urls(peer, &rest).iter().fold(load, |load, url| load.url(url));
+    let mut generating = load.start()?;
+    generating.until("measuring").await?;
+    let before = Reading::of(peer)?;
+    generating.until("measured").await?;
+    let window = Reading::of(peer)?.since(&before, cores);
+    Ok(measure::calls(&generating.report().await?, &window))
+}
+
+/// URLs of agents all over the table.
+pub(super) fn urls(peer: &Peer, rest: &str) -> Vec<String> {
+    let agents = peer.agents();
+    let called = agents.min(CALLED);
+    (0..called).map(|n| peer.url(n * agents / called, rest)).collect()
+}
+
+/// Krypton with tables of these sizes.
+///
+/// # Errors
+/// When it does not work as it should, or the generator does not.
+pub(super) async fn over_tables(
+    stage: &mut Stage,
+    found: &mut ScenarioResult,
+    variants: &[Variant],
+    sizes: &[usize],
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    let mut sizes: Vec<_> = sizes.iter().map(|size| (size / stage.plan.shrink as usize).max(10)).collect();
+    sizes.dedup();
+    let subjects: Vec<_> = variants
+        .iter()
+        .flat_map(|variant| sizes.iter().map(|size| Subject { variant: *variant, x: Some(to_f64(*size)) }))
+        .collect();
+    let of = |x: Option<f64>| sizes.iter().copied().find(|size| Some(to_f64(*size)) == x).unwrap_or_default();
+    rounds::run(stage, found, &subjects, bar, async |stage, Subject { variant, x }| {
+        let (cores, load) = (stage.plan.proxy_cores.clone(), load(stage, SMALL, None));
+        match stage.peer_with(variant, of(x), &cores).await? {
+            Some(peer) => Ok(Some(measured(peer, SMALL, load, &cores).await?)),
+            None => Ok(None),
+        }
+    })
+    .await
+}
+
+/// Krypton on so many cores.
+///
+/// # Errors
+/// When it does not work as it should, or the generator does not.
+pub(super) async fn over_cores(
+    stage: &mut Stage,
+    found: &mut ScenarioResult,
+    variants: &[Variant],
+    counts: &[usize],
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    let usable = crate::procfs::allowed_cores()?;
+    let counts: Vec<_> = counts.iter().copied().filter(|count| *count <= usable.len()).collect();
+    if usable.len() < 4 {
+        found.notes.push(format!(
+            "This machine has {} cores: with 2 of them for the gateway, generator and origin share them with it. \
+             Nothing can be claimed from that.",
+            usable.len()
+        ));
+    }
+    let subjects: Vec<_> = variants
+        .iter()
+        .flat_map(|variant| counts.iter().map(|count| Subject { variant: *variant, x: Some(to_f64(*count)) }))
+        .collect();
+    let agents = stage.plan.agents;
+    rounds::run(stage, found, &subjects, bar, async |stage, Subject { variant, x }| {
+        let count = counts.iter().copied().find(|count| Some(to_f64(*count)) == x).unwrap_or(1);
+        let (cores, load) = (usable[..count].to_vec(), load(stage, SMALL, None));
+        match stage.peer_with(variant, agents, &cores).await? {
+            Some(peer) => Ok(Some(measured(peer, SMALL, load, &cores).await?)),
+            None => Ok(None),
+        }
+    })
+    .await
+}

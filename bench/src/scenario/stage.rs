@@ -1,0 +1,263 @@
+//! What a run stands on: cores, the origin, the peers that run.
+//!
+//! Owns their start and end. Never measures.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::catalogue::{Call, Variant};
+use crate::origin::Origin;
+use crate::peers::{Peer, PeerKind, Setup, StartError, start};
+use crate::programs::Programs;
+use crate::result::{PeerInfo, Settings};
+use crate::stats::Build;
+
+/// Where the endpoints of every agent are.
+pub(super) const ADDRESSES: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+
+/// How a run is made.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) rounds: u32,
+    /// Of one measurement.
+    pub(super) duration: Duration,
+    pub(super) warm_up: Duration,
+    /// Agents in each peer's table.
+    pub(super) agents: usize,
+    /// Connections and streams are divided by this: 1, or more in a smoke test.
+    pub(super) shrink: u32,
+    pub(super) peers: Vec<PeerKind>,
+    pub(super) proxy_cores: Vec<usize>,
+    pub(super) load_cores: Vec<usize>,
+    /// Krypton's, by how they were built.
+    pub(super) programs: Vec<(Build, Programs)>,
+    pub(super) smoke: bool,
+}
+
+/// A run's processes.
+pub(super) struct Stage {
+    pub(super) plan: Plan,
+    pub(super) origin: Origin,
+    fleet: Vec<(Key, Peer)>,
+    /// Everybody who was started or missing, by name.
+    pub(super) seen: BTreeMap<String, PeerInfo>,
+    /// What each can do at most, in calls a second.
+    capacity: BTreeMap<String, f64>,
+}
+
+/// What makes a peer another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    variant: Variant,
+    agents: usize,
+    cores: usize,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            rounds: self.rounds,
+            seconds: self.duration.as_secs_f64(),
+            agents: self.agents,
+            proxy_cores: self.proxy_cores.clone(),
+            load_cores: self.load_cores.clone(),
+            smoke: self.smoke,
+        }
+    }
+
+    /// The builds of Krypton that take part.
+    pub(super) fn builds(&self) -> Vec<Build> {
+        self.programs.iter().map(|(build, _)| *build).collect()
+    }
+
+    /// Where those of that build are.
+    ///
+    /// # Panics
+    /// When no such build takes part.
+    pub(super) fn programs_of(&self, build: Build) -> &Programs {
+        let found = self.programs.iter().find(|(of, _)| *of == build);
+        found.map(|(_, programs)| programs).expect("variants are made for the builds that there are")
+    }
+
+    /// So many, or fewer in a smoke test; never none.
+    pub(super) fn shrunk(&self, count: u32) -> u32 {
+        (count / self.shrink).max(1)
+    }
+}
+
+// === impl Stage ===
+
+impl Stage {
+    pub(super) async fn set(plan: Plan) -> anyhow::Result<Self> {
+        let origin = start_origin(&ADDRESSES, &plan.load_cores).await?;
+        Ok(Self { plan, origin, fleet: Vec::new(), seen: BTreeMap::new(), capacity: BTreeMap::new() })
+    }
+
+    /// The peer in that configuration, started if it does not run yet; `None` where it is missing.
+    ///
+    /// # Errors
+    /// When it is there, but does not work.
+    pub(super) async fn peer(&mut self, variant: Variant) -> anyhow::Result<Option<&mut Peer>> {
+        let (agents, cores) = (self.plan.agents, self.plan.proxy_cores.clone());
+        self.peer_with(variant, agents, &cores).await
+    }
+
+    /// The same, with another table or on other cores.
+    ///
+    /// # Errors
+    /// When it is there, but does not work.
+    pub(super) async fn peer_with(
+        &mut self,
+        variant: Variant,
+        agents: usize,
+        cores: &[usize],
+    ) -> anyhow::Result<Option<&mut Peer>> {
+        let name = variant.peer.to_string();
+        if self.seen.get(&name).is_some_and(|info| info.missing.is_some()) {
+            return Ok(None);
+        }
+        let key = Key { variant, agents, cores: cores.len() };
+        if let Some(at) = self.fleet.iter().position(|(found, _)| *found == key) {
+            return Ok(Some(&mut self.fleet[at].1));
+        }
+        let setup = self.setup(variant, agents, cores);
+        match start(variant.peer, &setup).await {
+            Ok(peer) => {
+                peer.check().await.with_context(|| format!("{name} does not answer as it should"))?;
+                self.seen.entry(name).or_insert_with(|| peer.info());
+                self.fleet.push((key, peer));
+                Ok(self.fleet.last_mut().map(|(_, peer)| peer))
+            }
+            Err(StartError::Missing { what, how_to_get }) => {
+                eprintln!("{name} takes no part: {what} is not there. {how_to_get}");
+                let missing = Some(format!("{what} is not there. {how_to_get}"));
+                self.seen.insert(name.clone(), PeerInfo { missing, ..PeerInfo::named(&name) });
+                Ok(None)
+            }
+            Err(StartError::Failed(error)) => Err(error.context(format!("{name} does not start"))),
+        }
+    }
+
+    fn setup(&self, variant: Variant, agents: usize, cores: &[usize]) -> Setup {
+        self.setup_with(variant, agents, cores, self.origin.addresses().to_vec())
+    }
+
+    /// What a peer is started with.
+    pub(super) fn setup_with(
+        &self,
+        variant: Variant,
+        agents: usize,
+        cores: &[usize],
+        origins: Vec<SocketAddr>,
+    ) -> Setup {
+        Setup {
+            agents,
+            origins,
+            access_log: variant.log,
+            buffering: variant.buffered,
+            cores: cores.to_vec(),
+            hops: 2,
+            h2c: variant.h2c,
+            programs: self.plan.programs_of(variant.build).clone(),
+            threads: cores.len(),
+            go_pool: None,
+        }
+    }
+
+    /// Ends all peers but those in one of these configurations: what runs idle takes memory, and wakes now and then.
+    pub(super) async fn keep_only(&mut self, variants: &[Variant]) {
+        let (agents, cores) = (self.plan.agents, self.plan.proxy_cores.len());
+        let kept = |key: &Key| variants.contains(&key.variant) && (key.agents, key.cores) == (agents, cores);
+        let ended: Vec<_> = self.fleet.extract_if(.., |(key, _)| !kept(key)).collect();
+        for (_, peer) in ended {
+            peer.stop().await.ok();
+        }
+    }
+
+    /// Empties access logs that have become long.
+    pub(super) fn trim_logs(&self) -> anyhow::Result<()> {
+        self.fleet.iter().try_for_each(|(_, peer)| peer.trim_logs())
+    }
+
+    /// Why the peer in that configuration does not run any more, where it was started.
+    pub(super) fn death(&mut self, variant: Variant) -> Option<String> {
+        self.fleet.iter_mut().find(|(key, _)| key.variant == variant)?.1.has_ended()
+    }
+
+    /// Remembers what a peer can do with such calls.
+    pub(super) fn learn_capacity(&mut self, variant: Variant, call: Call, calls_per_second: f64) {
+        self.capacity.insert(capacity_key(variant, call), calls_per_second);
+    }
+
+    /// What it was seen to do.
+    pub(super) fn capacity(&self, variant: Variant, call: Call) -> Option<f64> {
+        self.capacity.get(&capacity_key(variant, call)).copied()
+    }
+
+    /// Ends everything.
+    pub(super) async fn clear(mut self) {
+        self.keep_only(&[]).await;
+    }
+}
+
+fn capacity_key(variant: Variant, call: Call) -> String {
+    format!("{} {}: {call}", variant.peer, variant.label())
+}
+
+/// An origin that listens at these addresses, all at one port.
+pub(super) async fn start_origin(addresses: &[Ipv4Addr], cores: &[usize]) -> anyhow::Result<Origin> {
+    let listen: Vec<_> = addresses.iter().map(|address| format!("{address}:0")).collect();
+    let cores: Vec<_> = cores.iter().map(ToString::to_string).collect();
+    let cores = cores.join(",");
+    let mut args = vec!["--cores", &cores];
+    for address in &listen {
+        args.extend(["--listen", address]);
+    }
+    Origin::start(&std::env::current_exe()?, &args).await
+}
+
+/// The first core for the proxy, the others for the load. With one core there is only that.
+///
+/// # Errors
+/// A core that this process may not use.
+pub(super) fn share_cores(
+    usable: &[usize],
+    proxy: &[usize],
+    load: &[usize],
+) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
+    for core in proxy.iter().chain(load) {
+        if !usable.contains(core) {
+            bail!("core {core} cannot be used by this process; it may use {usable:?}");
+        }
+    }
+    let first = usable.first().context("this process may use no core")?;
+    let proxy = if proxy.is_empty() { vec![*first] } else { proxy.to_vec() };
+    let others: Vec<_> = usable.iter().copied().filter(|core| !proxy.contains(core)).collect();
+    let load = match (load.is_empty(), others.is_empty()) {
+        (false, _) => load.to_vec(),
+        (true, false) => others,
+        (true, true) => proxy.clone(),
+    };
+    Ok((proxy, load))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_has_a_core_of_its_own_where_there_are_two() {
+        assert_eq!(share_cores(&[0, 1, 2], &[], &[]).unwrap(), (vec![0], vec![1, 2]));
+        assert_eq!(share_cores(&[3], &[], &[]).unwrap(), (vec![3], vec![3]));
+        assert_eq!(share_cores(&[0, 1], &[1], &[]).unwrap(), (vec![1], vec![0]));
+        assert_eq!(share_cores(&[0, 1], &[0], &[0]).unwrap(), (vec![0], vec![0]));
+        let error = share_cores(&[0, 1], &[7], &[]).unwrap_err().to_string();
+        assert!(error.contains("core 7") && error.contains("[0, 1]"), "{error}");
+    }
+}
