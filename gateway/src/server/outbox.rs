@@ -113,7 +113,9 @@ impl Outbox {
 impl Drop for Outbox {
     fn drop(&mut self) {
         // Else it would say goodbye first, and a reset would look like an end.
-        self.socket.take().map(OwnedWriteHalf::forget);
+        if let Some(socket) = self.socket.take() {
+            socket.forget();
+        }
     }
 }
 
