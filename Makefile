@@ -32,6 +32,12 @@ build: ## Build everything, unoptimised
 	@.ci/needs rust cc make cmake
 	cargo build --workspace --all-targets
 
+.PHONY: release-pgo
+release-pgo: ## Build the gateway for release, optimised by a profile of itself, and test that very program
+	@.ci/needs rust cc make cmake
+	@.ci/pgo
+	KRYPTON_PROGRAMS="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release-pgo" .ci/test --test process
+
 .PHONY: test
 test: ## Run every tier of tests; sets up what they need (ARGS go to `cargo test`)
 	@.ci/test $(ARGS)

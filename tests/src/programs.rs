@@ -22,6 +22,9 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Any free port on loopback.
 const ANY: &str = "127.0.0.1:0";
 
+/// A folder of programs to test in place of those that were built with the tests, where it has them: a release build.
+const PROGRAMS: &str = "KRYPTON_PROGRAMS";
+
 /// A gateway.
 #[derive(Debug)]
 pub struct Gateway {
@@ -174,11 +177,19 @@ pub fn krypton(name: &str) -> Result<Program> {
     Ok(Program::new(name, binary(name)?).env("RUST_BACKTRACE", "1"))
 }
 
-/// Where it is: `target/<profile>/<name>` beside `krypton-testbed`, for tests in `target/<profile>/deps`.
+/// Where it is: in the folder that `KRYPTON_PROGRAMS` names, if it is there; else `target/<profile>/<name>` beside
+/// `krypton-testbed`, for tests in `target/<profile>/deps`.
 ///
 /// # Errors
 /// When it was not built.
 pub fn binary(name: &str) -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(PROGRAMS).map(PathBuf::from) {
+        ensure!(folder.is_dir(), "{PROGRAMS}={}: there is no such folder", folder.display());
+        let given = folder.join(name);
+        if given.is_file() {
+            return Ok(given);
+        }
+    }
     let own = std::env::current_exe()?;
     let folder = own.parent().map_or_else(PathBuf::new, Path::to_owned);
     let folder = if folder.ends_with("deps") { folder.join("..") } else { folder };
