@@ -105,6 +105,11 @@ bench-steps: ## Time single steps: look-up, change, decode, headers (ARGS go to 
 	@.ci/needs rust cc make cmake
 	cargo bench -p krypton-bench --bench gateway --bench controller -- $(ARGS)
 
+.PHONY: bench-instructions
+bench-instructions: ## Count the instructions of single steps, by valgrind (ARGS go to gungraun)
+	@.ci/needs rust cc make cmake
+	cargo bench -p krypton-bench --bench instructions -- $(ARGS)
+
 .PHONY: bench-scale
 bench-scale: ## Time the shipped programs with 5,000 agents (ARGS, see bench/README.md)
 	@.ci/needs rust cc make cmake

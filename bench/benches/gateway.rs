@@ -1,17 +1,17 @@
 //! What one call costs before a byte of it moves, and what a change of the table costs.
 
+#[path = "parts/calls.rs"]
+mod calls;
+
 use std::hint::black_box;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use krypton_bench::routes::{ENDPOINTS, route};
 use krypton_discovery::{EndpointPolicy, VersionedRoute, wire};
-use krypton_gateway::access_log::AccessLine;
 use krypton_gateway::balance::{Tried, pick};
 use krypton_gateway::path::split;
-use krypton_gateway::proxy::error::Outcome;
-use krypton_gateway::proxy::headers::{Facts, prepare_request};
+use krypton_gateway::proxy::headers::prepare_request;
 use krypton_gateway::route_table::RouteTableWriter;
 use prost::Message as _;
 
@@ -127,42 +127,13 @@ fn first_table(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a browser sends, less its cookies.
-fn client_headers() -> HeaderMap {
-    let headers = [
-        ("host", "agents.example.com"),
-        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
-        ("accept", "application/json, text/event-stream"),
-        ("accept-encoding", "gzip, deflate, br"),
-        ("content-type", "application/json"),
-        ("content-length", "512"),
-        ("authorization", "Bearer 0123456789abcdef0123456789abcdef"),
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-    ];
-    headers
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-        .into_iter()
-        .collect()
-}
-
 fn headers(c: &mut Criterion) {
     let mut group = c.benchmark_group("prepare_request");
-    let plain = client_headers();
-    let mut proxied = plain.clone();
-    for (name, value) in
-        [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("x-real-ip", "203.0.113.9")]
+    for (name, headers, trusted) in
+        [("direct", calls::client_headers(), false), ("behind_ingress", calls::proxied_headers(), true)]
     {
-        proxied.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    let request_id = HeaderValue::from_static("0af7651916cd43dd8448eb211c80319c");
-    for (name, headers, trusted) in [("direct", plain, false), ("behind_ingress", proxied, true)] {
-        let facts = Facts {
-            client: Some([10, 0, 0, 1].into()),
-            trusted,
-            key: "team-7/agent-42",
-            upstream_host: None,
-            request_id: &request_id,
-        };
+        let request_id = calls::REQUEST_ID;
+        let facts = calls::facts(&request_id, trusted);
         let host = headers.get(http::header::HOST).cloned();
         group.bench_function(name, |b| {
             let input = || (headers.clone(), host.clone());
@@ -178,23 +149,7 @@ fn headers(c: &mut Criterion) {
 
 fn access_line(c: &mut Criterion) {
     let agent = route(42, 1);
-    let line = AccessLine {
-        time: SystemTime::UNIX_EPOCH + Duration::from_hours(500_000),
-        request_id: "0af7651916cd43dd8448eb211c80319c",
-        agent: Some(agent.key()),
-        method: &Method::POST,
-        target: b"/v1/agents/team-0/agent-42/v1/messages?stream=true",
-        is_h2: false,
-        client: Some(([203, 0, 113, 9], 51_234).into()),
-        status: Some(200),
-        outcome: Outcome::Ok,
-        duration: Duration::from_micros(1_234_567),
-        time_to_first_byte: Some(Duration::from_micros(2_345)),
-        bytes_in: 512,
-        bytes_out: 65_536,
-        attempts: 1,
-        endpoint: Some(([10, 0, 0, 168], 8080).into()),
-    };
+    let line = calls::access_line(&agent);
     c.bench_function("access_line", |b| b.iter(|| black_box(&line).encode()));
 }
 
