@@ -239,7 +239,10 @@ async fn measure(
         }
         Kind::Held { what, count } => held::run(stage, found, &variants, what, count, bar).await,
         Kind::Table { agents } => calls::over_tables(stage, found, &variants, agents, bar).await,
-        Kind::TableUpdate { agents } => table_update::run(stage, found, &variants, agents, bar),
+        Kind::TableUpdate { agents } => {
+            table_update::run(stage, found, &variants, agents, bar);
+            Ok(())
+        }
         Kind::Cores { cores } => calls::over_cores(stage, found, &variants, cores, bar).await,
         Kind::EndpointFailure => failure::run(stage, found, &variants, bar).await,
         Kind::Start => start::run(stage, found, &variants, bar).await,

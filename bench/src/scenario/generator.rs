@@ -1,5 +1,6 @@
 //! The generator as a process of its own, on cores of its own.
 
+use std::fmt::Display;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::catalogue::Call;
 use crate::load::LoadReport;
 
 /// The longest that a generator may take beyond the time that it is asked to measure.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 
 /// How `krypton-bench load` is called.
 #[derive(Debug, Clone)]
@@ -77,7 +78,7 @@ impl Load {
     }
 
     /// Gives a flag its value; a value that it has is replaced.
-    pub(super) fn set(mut self, flag: &str, value: impl ToString) -> Self {
+    pub(super) fn set(mut self, flag: &str, value: impl Display) -> Self {
         match self.args.iter().position(|arg| arg == flag) {
             Some(at) => self.args[at + 1] = value.to_string(),
             None => self.args.extend([flag.to_owned(), value.to_string()]),

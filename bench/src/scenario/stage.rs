@@ -17,7 +17,7 @@ use crate::stats::Build;
 
 /// Where the endpoints of every agent are.
 pub(super) const ADDRESSES: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+    [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
 
 /// How a run is made.
 #[derive(Debug, Clone)]

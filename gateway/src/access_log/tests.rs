@@ -143,19 +143,19 @@ async fn lines_gather_between_writes() {
     let (queue, lines) = mpsc::channel(QUEUE_LINES);
     let failed = Counter::default();
     let began = std::time::Instant::now();
-    let writer = std::thread::spawn(move || write_lines(lines, sink, &failed, GATHERED));
+    let writing = std::thread::spawn(move || write_lines(lines, sink, &failed, GATHERED));
     // Slow enough that each line would find the writer waiting.
-    let (sent, pace) = (60, Duration::from_millis(5));
-    for _ in 0..sent {
+    let (count, pace) = (60, Duration::from_millis(5));
+    for _ in 0..count {
         queue.send(Message::Line(mk_line(b"/").encode())).await.unwrap();
         tokio::time::sleep(pace).await;
     }
     drop(queue);
-    writer.join().unwrap();
+    writing.join().unwrap();
     let most = began.elapsed().as_millis() / GATHERED.as_millis() + 2;
-    let writes: Vec<_> = std::iter::from_fn(|| received.try_recv().ok()).collect();
-    assert!(writes.len() as u128 <= most, "{} writes in {:?}", writes.len(), began.elapsed());
-    assert_eq!(writes.concat().iter().filter(|byte| **byte == b'\n').count(), sent);
+    let pieces: Vec<_> = std::iter::from_fn(|| received.try_recv().ok()).collect();
+    assert!(pieces.len() as u128 <= most, "{} writes in {:?}", pieces.len(), began.elapsed());
+    assert_eq!(pieces.concat().split_inclusive(|byte| *byte == b'\n').count(), count);
 }
 
 #[tokio::test]
