@@ -1,4 +1,5 @@
-//! The form of a line. Built without a JSON library, in one buffer: this runs once a call.
+//! The form of a line. Built without a JSON library and without `format!`, in one buffer: this runs once a call, and
+//! formatting took a twelfth of all instructions of one.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -54,8 +55,8 @@ pub struct AccessLine<'a> {
 /// Escaped for a JSON string. What is not UTF-8 is spelled `\xff`, with one backslash once the JSON is read.
 struct Escaped<'a>(&'a [u8]);
 
-/// In milliseconds, to the microsecond.
-struct Millis(Duration);
+/// A line that grows. Each method adds what stands before the value and then the value, `null` where there is none.
+struct Line(Vec<u8>);
 
 // === impl AccessLine ===
 
@@ -63,45 +64,101 @@ impl AccessLine<'_> {
     /// One line of JSON with its end.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut line = Vec::with_capacity(USUAL_BYTES);
-        // Writing into a Vec cannot fail.
-        self.write(&mut line).ok();
-        line
-    }
-
-    fn write(&self, line: &mut Vec<u8>) -> std::io::Result<()> {
-        let path = Escaped(path_of(self.target));
+        let mut line = Line(Vec::with_capacity(USUAL_BYTES));
         let (agent, namespace) = self.agent.map(|key| (key.name(), key.namespace())).unzip();
-        let (method, protocol) = (method_name(self.method), if self.is_h2 { "h2" } else { "h1" });
-        write!(line, r#"{{"time":"{}""#, humantime::format_rfc3339_millis(self.time))?;
-        write!(line, r#","request_id":"{}""#, Escaped(self.request_id.as_bytes()))?;
-        text(line, "agent", agent)?;
-        text(line, "namespace", namespace)?;
-        write!(line, r#","method":"{method}","path":"{path}","protocol":"{protocol}""#)?;
-        text(line, "client", self.client)?;
-        number(line, "status", self.status)?;
-        write!(line, r#","outcome":"{}""#, self.outcome.as_str())?;
-        number(line, "duration_ms", Some(Millis(self.duration)))?;
-        number(line, "ttfb_ms", self.time_to_first_byte.map(Millis))?;
-        write!(line, r#","bytes_in":{},"bytes_out":{}"#, self.bytes_in, self.bytes_out)?;
-        write!(line, r#","attempts":{}"#, self.attempts)?;
-        text(line, "endpoint", self.endpoint)?;
-        line.write_all(b"}\n")
+        line.time(r#"{"time":"#, self.time);
+        line.text(r#","request_id":"#, Some(self.request_id.as_bytes()));
+        line.text(r#","agent":"#, agent.map(str::as_bytes));
+        line.text(r#","namespace":"#, namespace.map(str::as_bytes));
+        line.text(r#","method":"#, Some(method_name(self.method).as_bytes()));
+        line.text(r#","path":"#, Some(path_of(self.target)));
+        line.text(r#","protocol":"#, Some(if self.is_h2 { b"h2" } else { b"h1" }));
+        line.address(r#","client":"#, self.client);
+        line.number(r#","status":"#, self.status);
+        line.text(r#","outcome":"#, Some(self.outcome.as_str().as_bytes()));
+        line.millis(r#","duration_ms":"#, Some(self.duration));
+        line.millis(r#","ttfb_ms":"#, self.time_to_first_byte);
+        line.number(r#","bytes_in":"#, Some(self.bytes_in));
+        line.number(r#","bytes_out":"#, Some(self.bytes_out));
+        line.number(r#","attempts":"#, Some(self.attempts));
+        line.address(r#","endpoint":"#, self.endpoint);
+        line.push(b"}\n");
+        line.0
     }
 }
 
-/// `value` needs no escaping.
-fn text(line: &mut Vec<u8>, key: &str, value: Option<impl std::fmt::Display>) -> std::io::Result<()> {
-    match value {
-        Some(value) => write!(line, r#","{key}":"{value}""#),
-        None => write!(line, r#","{key}":null"#),
-    }
-}
+// === impl Line ===
 
-fn number(line: &mut Vec<u8>, key: &str, value: Option<impl std::fmt::Display>) -> std::io::Result<()> {
-    match value {
-        Some(value) => write!(line, r#","{key}":{value}"#),
-        None => write!(line, r#","{key}":null"#),
+impl Line {
+    fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// What comes before a value, and `null` where there is none.
+    fn value<T>(&mut self, before: &str, value: Option<T>) -> Option<T> {
+        self.push(before.as_bytes());
+        if value.is_none() {
+            self.push(b"null");
+        }
+        value
+    }
+
+    fn digits(&mut self, number: impl Into<u64>) {
+        self.push(itoa::Buffer::new().format(number.into()).as_bytes());
+    }
+
+    fn number(&mut self, before: &str, value: Option<impl Into<u64>>) {
+        if let Some(value) = self.value(before, value) {
+            self.digits(value);
+        }
+    }
+
+    fn text(&mut self, before: &str, value: Option<&[u8]>) {
+        let Some(value) = self.value(before, value) else { return };
+        self.push(b"\"");
+        // Nearly all of them.
+        if value.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+            self.push(value);
+        } else {
+            // Writing into a Vec cannot fail.
+            write!(self.0, "{}", Escaped(value)).ok();
+        }
+        self.push(b"\"");
+    }
+
+    /// In milliseconds, to the microsecond.
+    fn millis(&mut self, before: &str, value: Option<Duration>) {
+        let Some(value) = self.value(before, value) else { return };
+        let us = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+        self.digits(us / 1000);
+        let rest = (us % 1000).to_le_bytes();
+        let rest = u16::from_le_bytes([rest[0], rest[1]]);
+        let digit = |unit: u16| b'0' + (rest / unit % 10).to_le_bytes()[0];
+        self.push(&[b'.', digit(100), digit(10), digit(1)]);
+    }
+
+    fn time(&mut self, before: &str, value: SystemTime) {
+        self.push(before.as_bytes());
+        // Writing into a Vec cannot fail.
+        write!(self.0, "\"{}\"", humantime::format_rfc3339_millis(value)).ok();
+    }
+
+    fn address(&mut self, before: &str, value: Option<SocketAddr>) {
+        let Some(value) = self.value(before, value) else { return };
+        self.push(b"\"");
+        match value {
+            SocketAddr::V4(value) => {
+                for (at, octet) in value.ip().octets().into_iter().enumerate() {
+                    self.push(if at == 0 { b"" } else { b"." });
+                    self.digits(octet);
+                }
+                self.push(b":");
+                self.digits(value.port());
+            }
+            // Writing into a Vec cannot fail.
+            SocketAddr::V6(value) => drop(write!(self.0, "{value}")),
+        }
+        self.push(b"\"");
     }
 }
 
@@ -156,14 +213,5 @@ impl std::fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
-    }
-}
-
-// === impl Millis ===
-
-impl std::fmt::Display for Millis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let us = self.0.as_micros();
-        write!(f, "{}.{:03}", us / 1000, us % 1000)
     }
 }

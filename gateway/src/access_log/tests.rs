@@ -101,6 +101,21 @@ fn what_there_was_not_is_null() {
 }
 
 #[test]
+fn numbers_and_addresses_are_spelled_as_elsewhere() {
+    for us in [0, 1, 10, 999, 1_000, 1_001, 60_000_100] {
+        let line = AccessLine { duration: Duration::from_micros(us), ..mk_line(b"/") }.encode();
+        let want = format!(r#""duration_ms":{}.{:03},"#, us / 1000, us % 1000);
+        assert!(String::from_utf8(line).unwrap().contains(&want), "{want}");
+    }
+    for address in ["0.0.0.0:0", "255.1.20.100:65535", "[::1]:80", "[fe80::1%3]:1"] {
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        let line = AccessLine { client: Some(address), ..mk_line(b"/") }.encode();
+        let want = format!(r#""client":"{address}""#);
+        assert!(String::from_utf8(line).unwrap().contains(&want), "{want}");
+    }
+}
+
+#[test]
 fn a_method_of_nobody_is_not_logged() {
     let method = Method::from_bytes(b"SECRET-TOKEN").unwrap();
     let line = AccessLine { method: &method, ..mk_line(b"/") };
