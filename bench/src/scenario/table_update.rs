@@ -34,7 +34,8 @@ pub(super) fn run(
             sizes.iter().map(|size| (*size, filled((size / stage.plan.shrink as usize).max(10)))).collect();
         for round in 0..stage.plan.rounds {
             for (size, (writer, agents)) in &mut tables {
-                let figures = BTreeMap::from([(Metric::TableUpdateUs, change(writer, *agents))]);
+                let before = round as usize * CHANGES;
+                let figures = BTreeMap::from([(Metric::TableUpdateUs, change(writer, *agents, before))]);
                 found.samples.push(Sample {
                     peer: variant.peer.to_string(),
                     round,
@@ -56,15 +57,35 @@ fn filled(agents: usize) -> (RouteTableWriter, usize) {
     (writer, agents)
 }
 
-/// The median of changes all over the table, in microseconds.
-fn change(writer: &mut RouteTableWriter, agents: usize) -> f64 {
+/// The median of changes all over the table, in microseconds; so many were made `before`.
+fn change(writer: &mut RouteTableWriter, agents: usize, before: usize) -> f64 {
     let mut times = Vec::with_capacity(CHANGES);
-    for n in 0..CHANGES {
-        let agent = n * 7919 % agents;
-        let changed = route(agent, if n % 2 == 0 { ENDPOINTS - 1 } else { ENDPOINTS });
+    for n in before..before + CHANGES {
+        // Each agent once, then each once more: the step is a prime that divides no size. What an agent has already
+        // would be no change, so it loses a pod and gets it back.
+        let (agent, has_all) = (n * 7919 % agents, n / agents % 2 == 1);
+        let changed = route(agent, if has_all { ENDPOINTS } else { ENDPOINTS - 1 });
         let began = Instant::now();
         writer.upsert(changed);
         times.push(began.elapsed().as_secs_f64() * 1e6);
     }
     median(&times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_is_one() {
+        for agents in [10, 50, 100, 1000, 5000] {
+            let (mut writer, agents) = filled(agents);
+            let table = writer.handle();
+            for round in 0..4 {
+                let before = table.changes();
+                change(&mut writer, agents, round * CHANGES);
+                assert_eq!(table.changes() - before, CHANGES as u64, "{agents} agents, round {round}");
+            }
+        }
+    }
 }
