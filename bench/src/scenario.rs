@@ -29,6 +29,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use krypton_e2e::state::{self, RunDir};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::peers::PeerKind;
 use crate::procfs;
@@ -180,15 +181,19 @@ async fn run(plan: Plan, chosen: &[&'static Scenario], out: &Path) -> anyhow::Re
         aborted: None,
     };
     let bar = progress(&plan, chosen);
+    // One for all scenarios: a signal that comes between two of them counts as well.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
     let mut stage = Stage::set(plan).await?;
     for scenario in chosen {
         let mut found = begin(scenario);
         let ended = tokio::select! {
-            ended = measure(&mut stage, scenario, &mut found, &bar) => ended,
-            _ = tokio::signal::ctrl_c() => {
+            biased;
+            // A terminal interrupts the generator too; that it ends is no failure then.
+            _ = interrupt.recv() => {
                 result.aborted = Some(format!("it was interrupted in {}", scenario.name));
                 Ok(())
             }
+            ended = measure(&mut stage, scenario, &mut found, &bar) => ended,
         };
         if let Err(error) = ended {
             bar.suspend(|| eprintln!("{}: {error:#}", scenario.name));

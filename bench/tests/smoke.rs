@@ -119,7 +119,8 @@ async fn an_interrupted_run_keeps_what_it_has() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().to_str().context("a path of text")?;
     let child = Command::new(BENCH)
-        .args(["run", "--peers", "direct", "--agents", "10", "--rounds", "5", "--duration", "200ms"])
+        // Rounds enough that the signal comes long before the end.
+        .args(["run", "--peers", "direct", "--agents", "10", "--rounds", "10", "--duration", "200ms"])
         .args(["--out", out, "saturation-1k-1", "rate-2k"])
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
