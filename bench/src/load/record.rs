@@ -56,6 +56,8 @@ pub(super) struct Recorder {
 pub(super) struct Seen {
     /// Calls, events or messages that ended well.
     pub(super) completed: u64,
+    /// Those that ended well within the window, whenever they were due: what a server did in that time.
+    pub(super) ended: u64,
     /// Those that did not, by cause.
     pub(super) failures: BTreeMap<Failure, u64>,
     /// Bytes of bodies that came.
@@ -191,10 +193,12 @@ impl Recorder {
     /// A call went well. It counts if `counts_ns` is in the window.
     pub(super) fn completed(&self, counts_ns: u64, call: Call) {
         Live::add(&self.live.completed);
-        if !self.window.holds(counts_ns) {
-            return;
+        if self.window.holds(call.end_ns) {
+            self.seen.borrow_mut().ended += 1;
         }
-        self.count(call, true);
+        if self.window.holds(counts_ns) {
+            self.count(call, true);
+        }
     }
 
     /// A call failed. It counts if `counts_ns` is in the window.
@@ -229,6 +233,7 @@ impl Recorder {
     /// An event came within the window. Without a stamp its latency is not known.
     pub(super) fn event(&self, call: Call, is_stamped: bool) {
         Live::add(&self.live.completed);
+        self.seen.borrow_mut().ended += 1;
         self.count(call, is_stamped);
     }
 
@@ -305,6 +310,7 @@ impl Seen {
         let histogram = || Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("1 to an hour, three digits");
         Self {
             completed: 0,
+            ended: 0,
             failures: BTreeMap::new(),
             bytes: 0,
             latency: histogram(),
@@ -327,6 +333,7 @@ impl Seen {
     /// Never: all histograms have the same bounds.
     pub(super) fn merge(&mut self, other: &Self) {
         self.completed += other.completed;
+        self.ended += other.ended;
         self.bytes += other.bytes;
         self.reconnects += other.reconnects;
         for (failure, count) in &other.failures {

@@ -32,6 +32,9 @@ pub struct LoadReport {
     pub seconds: f64,
     /// Calls, events, or messages that ended well; of [`Kind::Idle`] the connections that were opened.
     pub completed: u64,
+    /// Those that ended well within the measurement, whenever they were due. In an open loop [`Self::completed`] are those
+    /// that were due in it: more, where the server cannot keep up.
+    pub ended: u64,
     /// Those that did not.
     pub failed: u64,
     /// The failed ones by cause: `connect`, `status_503`, `timeout`, …
@@ -129,6 +132,7 @@ impl LoadReport {
             kind,
             seconds: length.as_secs_f64(),
             completed: seen.completed,
+            ended: seen.ended,
             failed: seen.failed(),
             failures: seen.failures.iter().map(|(cause, count)| (cause.to_string(), *count)).collect(),
             latency_us: quantiles(&seen.latency),

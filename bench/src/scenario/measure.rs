@@ -110,10 +110,11 @@ impl Window {
 /// The figures of calls.
 pub(super) fn calls(report: &LoadReport, window: &Window) -> Sample {
     let mut figures = latency(report);
-    figures.insert(Metric::RequestsPerSecond, to_f64(report.completed) / report.seconds);
+    // At a rate that a peer cannot keep up with, most calls of the window end after it; they are not its work in it.
+    figures.insert(Metric::RequestsPerSecond, to_f64(report.ended) / report.seconds);
     figures.insert(Metric::Failed, to_f64(report.failed));
-    figures.insert(Metric::CpuPerRequestUs, window.each_us(report.completed));
-    let user = window.user.as_secs_f64() * 1e6 / to_f64(report.completed.max(1));
+    figures.insert(Metric::CpuPerRequestUs, window.each_us(report.ended));
+    let user = window.user.as_secs_f64() * 1e6 / to_f64(report.ended.max(1));
     figures.insert(Metric::UserCpuPerRequestUs, user);
     figures.insert(Metric::BusyPercent, window.busy());
     figures.insert(Metric::RssBytes, to_f64(window.rss));
@@ -171,4 +172,43 @@ fn round(percent: f64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 pub(super) fn to_f64(count: impl TryInto<u64>) -> f64 {
     count.try_into().unwrap_or(u64::MAX) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{Generator, Kind};
+
+    #[test]
+    fn a_peer_that_cannot_keep_up_is_counted_by_what_it_did() {
+        let report = LoadReport {
+            kind: Kind::Requests,
+            seconds: 2.0,
+            // All that were due, most of them too late.
+            completed: 10_000,
+            ended: 4_000,
+            failed: 0,
+            failures: BTreeMap::new(),
+            latency_us: Vec::new(),
+            series: Vec::new(),
+            bytes: 0,
+            reconnects: 0,
+            generator: Generator::default(),
+            sse: None,
+            interrupted: false,
+        };
+        let window = Window {
+            time: Duration::from_secs(2),
+            user: Duration::from_secs(1),
+            system: Duration::from_secs(1),
+            rss: 0,
+            foreign: 0.0,
+            steal: 0.0,
+            conntrack: false,
+        };
+        let sample = calls(&report, &window);
+        for (metric, expected) in [(Metric::RequestsPerSecond, 2_000.0), (Metric::CpuPerRequestUs, 500.0)] {
+            assert!((sample.figures[&metric] - expected).abs() < 1e-6, "{metric:?}: {sample:?}");
+        }
+    }
 }

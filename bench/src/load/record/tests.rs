@@ -48,6 +48,19 @@ fn calls_that_never_ended_are_failures_that_waited() {
 }
 
 #[test]
+fn what_ended_in_the_window_is_known_whenever_it_was_due() {
+    let recorder = recorder();
+    for (due, end) in [(900, 1100), (1000, 1001), (3400, 3499), (3400, 3600)] {
+        recorder.completed(due * MS, call(due, end));
+    }
+    let seen = recorder.seen();
+    assert_eq!((seen.completed, seen.ended), (3, 3));
+    recorder.completed(3000 * MS, call(3000, 9000));
+    let seen = recorder.seen();
+    assert_eq!((seen.completed, seen.ended), (4, 3), "it was due in the window, and ended after it");
+}
+
+#[test]
 fn threads_add_up() {
     let (a, b) = (recorder(), recorder());
     a.completed(1000 * MS, call(1000, 1001));
