@@ -195,6 +195,7 @@ async fn run(plan: Plan, chosen: &[&'static Scenario], out: &Path) -> anyhow::Re
             }
             ended = measure(&mut stage, scenario, &mut found, &bar) => ended,
         };
+        found.notes.extend(stage.take_notes());
         if let Err(error) = ended {
             bar.suspend(|| eprintln!("{}: {error:#}", scenario.name));
             found.notes.push(format!("It ended early: {error:#}"));

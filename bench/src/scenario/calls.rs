@@ -34,11 +34,19 @@ pub(super) async fn run(
     if matches!(pace, Pace::HalfOfTheSlowest | Pace::ShareOfOwn(_)) {
         bar.set_message(format!("{}: what each can do at most", found.name));
         for variant in variants {
-            learn_capacity(stage, *variant, call).await?;
+            if let Err(error) = learn_capacity(stage, *variant, call).await {
+                let why = stage.death(*variant).ok_or(error)?;
+                stage.note(format!("{} ended before the first round: {why}", variant.peer));
+                stage.keep_only(variants).await;
+            }
         }
     }
-    let capacities = variants.iter().filter(|variant| variant.peer != PeerKind::Direct);
-    let slowest = capacities.filter_map(|variant| stage.capacity(*variant, call)).reduce(f64::min);
+    let (direct, proxies): (Vec<_>, Vec<_>) =
+        variants.iter().partition(|variant| variant.peer == PeerKind::Direct);
+    let slowest_of = |variants: Vec<&Variant>| {
+        variants.into_iter().filter_map(|variant| stage.capacity(*variant, call)).reduce(f64::min)
+    };
+    let slowest = slowest_of(proxies).or_else(|| slowest_of(direct));
     if let (Pace::HalfOfTheSlowest, Some(slowest)) = (pace, slowest) {
         found.notes.push(format!("All were called {:.0} times a second.", slowest / 2.0));
     }
@@ -49,6 +57,10 @@ pub(super) async fn run(
             Pace::HalfOfTheSlowest => slowest.map(|slowest| slowest / 2.0),
             Pace::ShareOfOwn(share) => stage.capacity(variant, call).map(|capacity| capacity * share),
         };
+        if rate.is_none() && pace != Pace::Closed {
+            // Nothing is known of it, and as fast as it goes would be another load.
+            return Ok(None);
+        }
         let (cores, load) = (stage.plan.proxy_cores.clone(), load(stage, call, rate));
         let sample = match stage.peer(variant).await? {
             Some(peer) => Some(measured(peer, call, load, &cores).await?),
@@ -72,7 +84,8 @@ async fn learn_capacity(stage: &mut Stage, variant: Variant, call: Call) -> anyh
     let cores = stage.plan.proxy_cores.clone();
     let Some(peer) = stage.peer(variant).await? else { return Ok(()) };
     let sample = measured(peer, call, load, &cores).await?;
-    stage.learn_capacity(variant, call, sample.figures[&Metric::RequestsPerSecond]);
+    // A machine that is busy otherwise may not end a single call; a rate of 0 would be none.
+    stage.learn_capacity(variant, call, sample.figures[&Metric::RequestsPerSecond].max(1.0));
     Ok(())
 }
 

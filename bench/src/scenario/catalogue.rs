@@ -58,7 +58,7 @@ pub(super) struct Call {
 }
 
 /// How calls are paced.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Pace {
     /// As fast as answers come.
     Closed,
@@ -340,6 +340,11 @@ impl Variant {
     /// One as it is best for agents: unbuffered, with its log.
     fn best(peer: PeerKind, build: Build) -> Self {
         Self { peer, build, buffered: false, log: true, h2c: false }
+    }
+
+    /// Its name with that of the peer.
+    pub(super) fn named(self) -> String {
+        format!("{} {}", self.peer, self.label()).trim_end().to_owned()
     }
 
     /// What the report calls it beside the peer's name; empty for the usual one.

@@ -8,7 +8,7 @@ use super::generator::Load;
 use super::measure::{self, Reading};
 use super::rounds::{self, Subject};
 use super::stage::{ADDRESSES, Stage, start_origin};
-use crate::peers::{StartError, start};
+use crate::peers::{PeerKind, StartError, start};
 use crate::result::{Doubt, Sample, ScenarioResult};
 
 /// Calls a second: what every peer can do.
@@ -31,8 +31,8 @@ pub(super) async fn run(
     .await
 }
 
-async fn measured(stage: &Stage, variant: Variant) -> anyhow::Result<Option<Sample>> {
-    let plan = &stage.plan;
+async fn measured(stage: &mut Stage, variant: Variant) -> anyhow::Result<Option<Sample>> {
+    let plan = stage.plan.clone();
     let mut origins = Vec::with_capacity(ADDRESSES.len());
     for address in ADDRESSES {
         origins.push(start_origin(&[address], &plan.load_cores).await?);
@@ -43,7 +43,11 @@ async fn measured(stage: &Stage, variant: Variant) -> anyhow::Result<Option<Samp
         Ok(peer) => peer,
         // It is told by the scenarios that start peers for all rounds.
         Err(StartError::Missing { .. }) => return Ok(None),
-        Err(StartError::Failed(error)) => return Err(error),
+        Err(StartError::Failed(error)) if variant.peer == PeerKind::Krypton => return Err(error),
+        Err(StartError::Failed(error)) => {
+            stage.note(format!("{} takes no part: {error:#}", variant.peer));
+            return Ok(None);
+        }
     };
     let call = SMALL;
     let load = Load::calls(call, plan.shrunk(call.connections), &plan.load_cores)

@@ -1,6 +1,5 @@
 //! The generator as a process of its own, on cores of its own.
 
-use std::fmt::Display;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -39,18 +38,18 @@ impl Load {
         load.flag("--json")
             .flag("--announce")
             .flag("--quiet")
-            .set("--cores", cores.join(","))
-            .set("--threads", cores.len())
+            .set("--cores", &cores.join(","))
+            .set("--threads", &cores.len())
     }
 
     /// Calls of that kind to each of `urls` in turn.
     pub(super) fn calls(call: Call, connections: u32, cores: &[usize]) -> Self {
-        let mut load = Self::new("requests", cores).set("--connections", connections);
+        let mut load = Self::new("requests", cores).set("--connections", &connections);
         if let Some(body) = call.body {
-            load = load.set("--body-bytes", body);
+            load = load.set("--body-bytes", &body);
         }
         match call.h2_streams {
-            Some(streams) => load.set("--protocol", "h2c").set("--streams-per-connection", streams),
+            Some(streams) => load.set("--protocol", "h2c").set("--streams-per-connection", &streams),
             None => load,
         }
     }
@@ -61,14 +60,14 @@ impl Load {
 
     pub(super) fn rate(self, rate: Option<f64>) -> Self {
         match rate {
-            Some(rate) => self.set("--rate", format!("{rate:.1}")),
+            Some(rate) => self.set("--rate", &format!("{rate:.1}")),
             None => self,
         }
     }
 
     pub(super) fn time(self, duration: Duration, warm_up: Duration) -> Self {
         let text = |time: Duration| humantime::format_duration(time).to_string();
-        let load = self.set("--duration", text(duration)).set("--warm-up", text(warm_up));
+        let load = self.set("--duration", &text(duration)).set("--warm-up", &text(warm_up));
         Self { time: duration + warm_up, ..load }
     }
 
@@ -78,7 +77,7 @@ impl Load {
     }
 
     /// Gives a flag its value; a value that it has is replaced.
-    pub(super) fn set(mut self, flag: &str, value: impl Display) -> Self {
+    pub(super) fn set(mut self, flag: &str, value: &(impl ToString + ?Sized)) -> Self {
         match self.args.iter().position(|arg| arg == flag) {
             Some(at) => self.args[at + 1] = value.to_string(),
             None => self.args.extend([flag.to_owned(), value.to_string()]),

@@ -43,10 +43,11 @@ pub(super) async fn run(
         };
         let (cores, duration) = (stage.plan.proxy_cores.clone(), stage.plan.duration);
         let Some(peer) = stage.peer(variant).await? else { return Ok(None) };
-        let count = count.min(u32::try_from(peer.clients()).unwrap_or(u32::MAX));
-        let load = load.set("--connections", count);
+        let possible = count.min(u32::try_from(peer.clients()).unwrap_or(u32::MAX));
+        let load = load.set("--connections", &possible);
         let load = urls(peer, rest).iter().fold(load, |load, url| load.url(url));
-        Ok(Some(measured(peer, &load, count, &cores, settle, duration).await?))
+        let sample = measured(peer, &load, possible, &cores, settle, duration).await?;
+        Ok(Some(sample))
     })
     .await
 }

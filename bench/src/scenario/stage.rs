@@ -45,6 +45,10 @@ pub(super) struct Stage {
     fleet: Vec<(Key, Peer)>,
     /// Everybody who was started or missing, by name.
     pub(super) seen: BTreeMap<String, PeerInfo>,
+    /// Configurations in which a peer did not start or does not work: they are not tried again.
+    broken: Vec<Key>,
+    /// What a reader of the present scenario should know.
+    notes: Vec<String>,
     /// What each can do at most, in calls a second.
     capacity: BTreeMap<String, f64>,
 }
@@ -96,13 +100,21 @@ impl Plan {
 impl Stage {
     pub(super) async fn set(plan: Plan) -> anyhow::Result<Self> {
         let origin = start_origin(&ADDRESSES, &plan.load_cores).await?;
-        Ok(Self { plan, origin, fleet: Vec::new(), seen: BTreeMap::new(), capacity: BTreeMap::new() })
+        Ok(Self {
+            plan,
+            origin,
+            fleet: Vec::new(),
+            seen: BTreeMap::new(),
+            broken: Vec::new(),
+            notes: Vec::new(),
+            capacity: BTreeMap::new(),
+        })
     }
 
-    /// The peer in that configuration, started if it does not run yet; `None` where it is missing.
+    /// The peer in that configuration, started if it does not run yet; `None` where it takes no part.
     ///
     /// # Errors
-    /// When it is there, but does not work.
+    /// When it is Krypton, and does not work: without that there is nothing to compare.
     pub(super) async fn peer(&mut self, variant: Variant) -> anyhow::Result<Option<&mut Peer>> {
         let (agents, cores) = (self.plan.agents, self.plan.proxy_cores.clone());
         self.peer_with(variant, agents, &cores).await
@@ -111,7 +123,7 @@ impl Stage {
     /// The same, with another table or on other cores.
     ///
     /// # Errors
-    /// When it is there, but does not work.
+    /// As [`Self::peer`].
     pub(super) async fn peer_with(
         &mut self,
         variant: Variant,
@@ -119,17 +131,17 @@ impl Stage {
         cores: &[usize],
     ) -> anyhow::Result<Option<&mut Peer>> {
         let name = variant.peer.to_string();
-        if self.seen.get(&name).is_some_and(|info| info.missing.is_some()) {
+        let key = Key { variant, agents, cores: cores.len() };
+        let is_missing = self.seen.get(&name).is_some_and(|info| info.missing.is_some());
+        if is_missing || self.broken.contains(&key) {
             return Ok(None);
         }
-        let key = Key { variant, agents, cores: cores.len() };
         if let Some(at) = self.fleet.iter().position(|(found, _)| *found == key) {
             return Ok(Some(&mut self.fleet[at].1));
         }
         let setup = self.setup(variant, agents, cores);
-        match start(variant.peer, &setup).await {
+        match checked(variant, &setup).await {
             Ok(peer) => {
-                peer.check().await.with_context(|| format!("{name} does not answer as it should"))?;
                 self.seen.entry(name).or_insert_with(|| peer.info());
                 self.fleet.push((key, peer));
                 Ok(self.fleet.last_mut().map(|(_, peer)| peer))
@@ -140,7 +152,27 @@ impl Stage {
                 self.seen.insert(name.clone(), PeerInfo { missing, ..PeerInfo::named(&name) });
                 Ok(None)
             }
-            Err(StartError::Failed(error)) => Err(error.context(format!("{name} does not start"))),
+            Err(StartError::Failed(error)) if variant.peer == PeerKind::Krypton => Err(error),
+            // One that this machine has in a version that does not fit must not take the others' figures along.
+            Err(StartError::Failed(error)) => {
+                let why = format!("{} takes no part: {error:#}", variant.named());
+                eprintln!("{why}");
+                self.notes.push(why);
+                self.broken.push(key);
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a reader of the scenario that has just ended should know.
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Adds to that, once.
+    pub(super) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 
@@ -170,11 +202,13 @@ impl Stage {
         }
     }
 
-    /// Ends all peers but those in one of these configurations: what runs idle takes memory, and wakes now and then.
+    /// Ends all peers but those in one of these configurations: what runs idle takes memory, and wakes now and then. One
+    /// that has ended by itself is started anew when it is needed.
     pub(super) async fn keep_only(&mut self, variants: &[Variant]) {
         let (agents, cores) = (self.plan.agents, self.plan.proxy_cores.len());
         let kept = |key: &Key| variants.contains(&key.variant) && (key.agents, key.cores) == (agents, cores);
-        let ended: Vec<_> = self.fleet.extract_if(.., |(key, _)| !kept(key)).collect();
+        let is_over = |(key, peer): &mut (Key, Peer)| !kept(key) || peer.has_ended().is_some();
+        let ended: Vec<_> = self.fleet.extract_if(.., is_over).collect();
         for (_, peer) in ended {
             peer.stop().await.ok();
         }
@@ -185,9 +219,10 @@ impl Stage {
         self.fleet.iter().try_for_each(|(_, peer)| peer.trim_logs())
     }
 
-    /// Why the peer in that configuration does not run any more, where it was started.
+    /// Why a peer in that configuration does not run any more, where it was started.
     pub(super) fn death(&mut self, variant: Variant) -> Option<String> {
-        self.fleet.iter_mut().find(|(key, _)| key.variant == variant)?.1.has_ended()
+        let mut started = self.fleet.iter_mut().filter(|(key, _)| key.variant == variant);
+        started.find_map(|(_, peer)| peer.has_ended())
     }
 
     /// Remembers what a peer can do with such calls.
@@ -204,6 +239,12 @@ impl Stage {
     pub(super) async fn clear(mut self) {
         self.keep_only(&[]).await;
     }
+}
+
+async fn checked(variant: Variant, setup: &Setup) -> Result<Peer, StartError> {
+    let peer = start(variant.peer, setup).await?;
+    peer.check().await?;
+    Ok(peer)
 }
 
 fn capacity_key(variant: Variant, call: Call) -> String {

@@ -28,7 +28,7 @@ pub(super) async fn run(
     let streams = stage.plan.shrunk(streams);
     rounds::run(stage, found, &Subject::each(variants), bar, async |stage, Subject { variant, .. }| {
         let plan = &stage.plan;
-        let load = Load::new("sse", &plan.load_cores).set("--connections", streams);
+        let load = Load::new("sse", &plan.load_cores).set("--connections", &streams);
         let (load, cores) = (load.time(plan.duration, plan.warm_up), plan.proxy_cores.clone());
         match stage.peer(variant).await? {
             Some(peer) => Ok(Some(measured(peer, interval, load, &cores).await?)),
