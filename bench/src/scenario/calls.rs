@@ -156,6 +156,11 @@ pub(super) async fn over_cores(
 ) -> anyhow::Result<()> {
     let usable = crate::procfs::allowed_cores()?;
     let counts: Vec<_> = counts.iter().copied().filter(|count| *count <= usable.len()).collect();
+    // The same for every count: none of those that the gateway has with the largest one.
+    let most = counts.iter().copied().max().unwrap_or(1);
+    let others = if usable.len() > most { usable[most..].to_vec() } else { stage.plan.load_cores.clone() };
+    let before = stage.plan.load_cores.clone();
+    stage.move_load(&others).await?;
     if usable.len() < 4 {
         found.notes.push(format!(
             "This machine has {} cores: with 2 of them for the gateway, generator and origin share them with it. \
@@ -168,7 +173,7 @@ pub(super) async fn over_cores(
         .flat_map(|variant| counts.iter().map(|count| Subject { variant: *variant, x: Some(to_f64(*count)) }))
         .collect();
     let agents = stage.plan.agents;
-    rounds::run(stage, found, &subjects, bar, async |stage, Subject { variant, x }| {
+    let ended = rounds::run(stage, found, &subjects, bar, async |stage, Subject { variant, x }| {
         let count = counts.iter().copied().find(|count| Some(to_f64(*count)) == x).unwrap_or(1);
         let (cores, load) = (usable[..count].to_vec(), load(stage, SMALL, None));
         match stage.peer_with(variant, agents, &cores).await? {
@@ -176,5 +181,7 @@ pub(super) async fn over_cores(
             None => Ok(None),
         }
     })
-    .await
+    .await;
+    stage.move_load(&before).await?;
+    ended
 }

@@ -214,6 +214,20 @@ impl Stage {
         }
     }
 
+    /// Puts the load on other cores: the generators from now on, and an origin of their own. Peers are ended, since they
+    /// know the old one.
+    ///
+    /// # Errors
+    /// When the origin does not start.
+    pub(super) async fn move_load(&mut self, cores: &[usize]) -> anyhow::Result<()> {
+        if self.plan.load_cores != cores {
+            self.keep_only(&[]).await;
+            self.origin = start_origin(&ADDRESSES, cores).await?;
+            self.plan.load_cores = cores.to_vec();
+        }
+        Ok(())
+    }
+
     /// Empties access logs that have become long.
     pub(super) fn trim_logs(&self) -> anyhow::Result<()> {
         self.fleet.iter().try_for_each(|(_, peer)| peer.trim_logs())
