@@ -47,6 +47,11 @@ pub(super) async fn run(
         let load = load.set("--connections", &possible);
         let load = urls(peer, rest).iter().fold(load, |load, url| load.url(url));
         let sample = measured(peer, &load, possible, &cores, settle, duration).await?;
+        if possible < count {
+            stage.note(format!(
+                "Only {possible} were held: this machine allows few open files (`ulimit -Hn`)."
+            ));
+        }
         Ok(Some(sample))
     })
     .await
