@@ -180,9 +180,12 @@ impl World {
         let mut generating = self.load(plan).rate(Some(rate)).start()?;
         generating.until("measuring").await?;
         let before = Reading::of_pids(&pids)?;
-        let churned = self.churn(plan.duration).await?;
-        generating.until("measured").await?;
-        let window = Reading::of_pids(&pids)?.since(&before, &plan.proxy_cores);
+        // Side by side: an agent that is late must not stretch the window.
+        let window = async {
+            generating.until("measured").await?;
+            Ok(Reading::of_pids(&pids)?.since(&before, &plan.proxy_cores))
+        };
+        let (churned, window) = tokio::try_join!(self.churn(plan.duration), window)?;
         let mut sample = measure::calls(&generating.report().await?, &window);
         ensure!(!churned.milliseconds.is_empty(), "no new agent was served within {} s", DEADLINE.as_secs());
         let failed = sample.figures.get(&Metric::Failed).copied().unwrap_or_default();
