@@ -6,7 +6,8 @@
 //! Every peer has the same agents (named by [`routes::names`]) with the same three endpoints; it finds the agent of
 //! `/v1/agents/{namespace}/{name}/rest` among all, strips that prefix, and adds `X-Request-Id` and four
 //! `X-Forwarded-*` headers. Pools and limits are alike, requests on a connection unlimited. What makes each
-//! configuration fair is said in it; the Go gateway is wired as another project's is, and adds no headers.
+//! configuration fair is said in it; the Go gateway is wired as another project's is: it adds no headers, and its pools
+//! are Go's own.
 //!
 //! 1. [`start()`] makes a folder with the files, starts the processes on their cores, and waits until they serve.
 //! 2. [`Peer::check`] calls it once in every way that the scenarios do.

@@ -6,6 +6,9 @@
 // not asked of a DNS server: the dialer goes to the endpoints in turn, as kube-proxy would. One sidecar process serves
 // for all pods. Headers are as there: the gateway adds none, the sidecar adds X-Forwarded-For.
 //
+// What is not like the others, since it is not so in the original: pools are those of Go's default transport, two idle
+// connections to a host. The sidecar makes most of its connections anew when more calls run at a time. -pool changes that.
+//
 //	gateway -listen ADDR -routes FILE -endpoints ADDR,ADDR,...   [-pool N] [-h2c]
 //	gateway -sidecar ADDR=ADDR,ADDR=ADDR,...                     (listens on the left, forwards to the right)
 package main
