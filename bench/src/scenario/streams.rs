@@ -13,6 +13,10 @@ use super::stage::Stage;
 use crate::peers::Peer;
 use crate::result::{Sample, ScenarioResult};
 
+/// How long a peer may take to open a stream: what the slowest takes for a call. What opening costs is no part of what
+/// events cost.
+const OPENING: Duration = Duration::from_millis(1);
+
 /// Runs a scenario of streams.
 ///
 /// # Errors
@@ -29,7 +33,8 @@ pub(super) async fn run(
     rounds::run(stage, found, &Subject::each(variants), bar, async |stage, Subject { variant, .. }| {
         let plan = &stage.plan;
         let load = Load::new("sse", &plan.load_cores).set("--connections", &streams);
-        let (load, cores) = (load.time(plan.duration, plan.warm_up), plan.proxy_cores.clone());
+        let warm_up = plan.warm_up + OPENING * streams;
+        let (load, cores) = (load.time(plan.duration, warm_up), plan.proxy_cores.clone());
         match stage.peer(variant).await? {
             Some(peer) => Ok(Some(measured(peer, interval, load, &cores).await?)),
             None => Ok(None),
