@@ -71,7 +71,7 @@ pub struct MachineBetween {
 }
 
 /// The calling thread is on certain cores, and what it starts meanwhile stays there; it goes back when this is dropped.
-/// It stays with the thread, so it is never held across an await.
+/// It stays with the thread, so it is held across an await only where nothing else runs on that.
 #[derive(Debug)]
 pub struct Pinned {
     before: Option<CpuSet>,

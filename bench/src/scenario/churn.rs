@@ -114,7 +114,11 @@ impl World {
         let bridge = Bridge::create()?;
         let addresses = [bridge.add(10)?, bridge.add(11)?, bridge.add(12)?];
         let origin = start_origin(&addresses, &plan.load_cores).await?;
-        let control_plane = ControlPlane::start().await?;
+        // It has more to do than the gateway. Nothing else starts on this thread meanwhile.
+        let pinned = pin_children(&plan.load_cores)?;
+        let control_plane = ControlPlane::start().await;
+        drop(pinned);
+        let control_plane = control_plane?;
         let cluster = control_plane.cluster().await?;
         cluster.install_agent_crd().await?;
         let objects = Objects::new(cluster.client(), origin.addresses().to_vec());
