@@ -174,7 +174,7 @@ pub enum Metric {
     RssAfterRatio,
     /// CPU of the peer while nothing is asked of it, in percent of a core.
     IdleCpuPercent,
-    /// Share of its cores that the peer used, in percent.
+    /// What the peer used, in percent of one core.
     BusyPercent,
     /// Seconds from the start of the program to its readiness.
     ReadySeconds,
