@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5000)]
     agents: usize,
 
-    /// A look in under five minutes: fewer scenarios, 3 rounds of 2 s
+    /// A look in under five minutes: fewer scenarios, 3 rounds of 1.5 s
     #[arg(long, conflicts_with_all = ["rounds", "duration", "scenarios"])]
     quick: bool,
 
@@ -120,13 +120,13 @@ impl Args {
             );
         }
         let (rounds, duration, agents, shrink) = match (self.quick, self.smoke) {
-            (true, _) => (3, Duration::from_secs(2), self.agents, 1),
+            (true, _) => (3, Duration::from_millis(1500), self.agents, 1),
             (_, true) => (1, Duration::from_millis(500), 200, 100),
             _ => (self.rounds, self.duration, self.agents, 1),
         };
         ensure!(agents > 0, "--agents must be 1 or more");
         ensure!(!duration.is_zero(), "--duration must be more than 0");
-        let warm_up = Duration::from_secs(1).min(duration);
+        let warm_up = Duration::from_secs(1).min(duration / 3);
         let (peers, smoke) = (self.peers.clone(), self.smoke);
         Ok(Plan {
             rounds,

@@ -119,8 +119,8 @@ pub struct CallArgs {
     #[arg(long, short, default_value_t = 0, value_name = "N", conflicts_with = "mix")]
     pub body_bytes: usize,
 
-    /// A line "WEIGHT METHOD PATH [BODY_BYTES]", repeated for several, or a file of such lines; the path is appended to
-    /// that of the URL
+    /// A line "WEIGHT METHOD PATH BODY_BYTES" (the last may be left out), repeated for several, or a file of such lines;
+    /// the path is appended to that of the URL
     #[arg(long, value_name = "LINE|FILE")]
     pub mix: Vec<String>,
 }
