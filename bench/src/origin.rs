@@ -51,6 +51,9 @@ pub use process::Origin;
 /// Connections that a thread has not taken yet; the accepting thread waits then.
 const HANDED_OVER: usize = 1024;
 
+/// Ports that are tried: somebody else may have one at one of the addresses.
+const PORTS: u32 = 10;
+
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
 
@@ -60,7 +63,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Be an agent that answers at once
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where to listen; port 0 takes a free one, the same for all. Give it several times for several endpoints
+    /// Where to listen; port 0 takes a free one, the same for different addresses. Give it several times for several
+    /// endpoints
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub listen: Vec<SocketAddr>,
 
@@ -212,12 +216,22 @@ async fn connection(socket: std::net::TcpStream, shared: Arc<Shared>) -> io::Res
     }
 }
 
-/// Port 0 is any at the first address, and that one at all others.
+/// Port 0 is a free one, and the same at every address that is there once: endpoints of an agent have one port.
 fn listen_at_all(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    for _ in 1..PORTS {
+        if let Ok(listeners) = try_all(addresses) {
+            return Ok(listeners);
+        }
+    }
+    try_all(addresses)
+}
+
+fn try_all(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners: Vec<TcpListener> = Vec::with_capacity(addresses.len());
-    for address in addresses {
+    for (at, address) in addresses.iter().enumerate() {
         let first = listeners.first().map(TcpListener::local_addr).transpose()?;
-        let port = first.map(|first| first.port()).filter(|_| address.port() == 0);
+        let is_new = addresses[..at].iter().all(|earlier| earlier.ip() != address.ip());
+        let port = first.map(|first| first.port()).filter(|_| address.port() == 0 && is_new);
         listeners.push(listen(SocketAddr::new(address.ip(), port.unwrap_or(address.port())))?);
     }
     Ok(listeners)

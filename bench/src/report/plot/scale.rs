@@ -34,7 +34,9 @@ impl Scale {
         if !(low.is_finite() && high.is_finite()) {
             return None;
         }
-        let (low, high) = if high > low { (low, high) } else { (low - 1.0, low + 1.0) };
+        // Large enough to make a difference to a large value.
+        let margin = low.abs().max(1.0);
+        let (low, high) = if high > low { (low, high) } else { (low - margin, low + margin) };
         Some(Self { low, high, log: false })
     }
 
@@ -132,7 +134,9 @@ mod tests {
 
     #[test]
     fn one_value_is_in_the_middle() {
-        assert_eq!(Scale::between(2.0, 2.0).map(|scale| scale.at(2.0)), Some(0.5));
+        for value in [2.0, 0.0, -3.0, 1e30] {
+            assert_eq!(Scale::between(value, value).map(|scale| scale.at(value)), Some(0.5));
+        }
         assert!(Scale::log([5.0].into_iter()).is_some_and(|scale| (scale.at(5.0) - 0.5).abs() < 1e-9));
     }
 }
