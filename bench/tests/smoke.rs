@@ -90,7 +90,9 @@ fn sample_makes_sense(scenario: &ScenarioResult, sample: &Sample) -> Result<()> 
     let may_fail = match (scenario.name.as_str(), sample.peer.as_str()) {
         ("endpoint-failure", "krypton") => 1.0,
         ("endpoint-failure", _) => f64::INFINITY,
-        _ => 0.0,
+        (_, "krypton" | "direct") => 0.0,
+        // Go sends a POST over a kept connection that is just closed, and does not send it again.
+        _ => 5.0,
     };
     let failed = sample.figures.get(&Metric::Failed).copied().unwrap_or_default();
     ensure!(failed <= may_fail, "calls failed");
