@@ -51,12 +51,11 @@ pub struct MachineUse {
 pub struct CoreTime {
     /// Its number.
     pub core: usize,
-    /// Time in which it worked, for anybody, interrupts included.
-    pub busy: Duration,
+    /// Time in which it had nothing to do. The kernel measures this. That in which it worked it samples by its tick,
+    /// which is far off for a load that comes in step with it.
+    pub idle: Duration,
     /// Time in which the hypervisor gave it to somebody else.
     pub steal: Duration,
-    /// All time.
-    pub total: Duration,
 }
 
 /// What the machine did between two looks.
@@ -146,9 +145,8 @@ pub fn between(before: &MachineUse, after: &MachineUse) -> MachineBetween {
             before.cores.iter().find(|before| before.core == after.core).copied().unwrap_or_default();
         CoreTime {
             core: after.core,
-            busy: after.busy.saturating_sub(before.busy),
+            idle: after.idle.saturating_sub(before.idle),
             steal: after.steal.saturating_sub(before.steal),
-            total: after.total.saturating_sub(before.total),
         }
     });
     MachineBetween { cores: cores.collect(), socket_memory: after.socket_memory, conntrack: after.conntrack }
@@ -247,47 +245,32 @@ impl Usage {
     }
 }
 
-// === impl CoreTime ===
-
-impl CoreTime {
-    /// The share of its time in which it worked, in percent.
-    #[must_use]
-    pub fn busy_percent(&self) -> f64 {
-        self.percent(self.busy)
-    }
-
-    /// The share of its time that the hypervisor took, in percent.
-    #[must_use]
-    pub fn steal_percent(&self) -> f64 {
-        self.percent(self.steal)
-    }
-
-    fn percent(&self, part: Duration) -> f64 {
-        if self.total.is_zero() { 0.0 } else { part.as_secs_f64() / self.total.as_secs_f64() * 100.0 }
-    }
-}
-
 // === impl MachineBetween ===
 
 impl MachineBetween {
-    /// How much of `cores` others used than who used `own` of it, in percent of all their time. The kernel counts cores
-    /// by ticks of 10 ms: below about one percent of a measurement of a second this says nothing.
+    /// How much of `cores` others used than who used `own` of it, interrupts included, in percent of `time`, which lay
+    /// between the two looks. The kernel tells it in steps of 10 ms.
     #[must_use]
-    pub fn foreign_percent(&self, cores: &[usize], own: Duration) -> f64 {
-        let sum = self.of(cores);
-        sum.percent(sum.busy.saturating_sub(own))
+    pub fn foreign_percent(&self, cores: &[usize], time: Duration, own: Duration) -> f64 {
+        let known: Duration = self.of(cores).map(|core| core.idle + core.steal).sum();
+        self.percent(cores, time, |all| all.saturating_sub(known + own))
     }
 
-    /// What `cores` did together.
+    /// How much of `cores` the hypervisor took in `time`, which lay between the two looks, in percent.
     #[must_use]
-    pub fn of(&self, cores: &[usize]) -> CoreTime {
-        let ours = self.cores.iter().filter(|time| cores.contains(&time.core));
-        ours.fold(CoreTime::default(), |sum, time| CoreTime {
-            core: time.core,
-            busy: sum.busy + time.busy,
-            steal: sum.steal + time.steal,
-            total: sum.total + time.total,
-        })
+    pub fn steal_percent(&self, cores: &[usize], time: Duration) -> f64 {
+        let steal = self.of(cores).map(|core| core.steal).sum();
+        self.percent(cores, time, |_| steal)
+    }
+
+    /// The part of all the time of `cores` that `part` makes of it, in percent.
+    fn percent(&self, cores: &[usize], time: Duration, part: impl FnOnce(Duration) -> Duration) -> f64 {
+        let all: Duration = self.of(cores).map(|_| time).sum();
+        if all.is_zero() { 0.0 } else { part(all).as_secs_f64() / all.as_secs_f64() * 100.0 }
+    }
+
+    fn of(&self, cores: &[usize]) -> impl Iterator<Item = &CoreTime> {
+        self.cores.iter().filter(|time| cores.contains(&time.core))
     }
 }
 

@@ -51,15 +51,10 @@ fn core(line: &str) -> Option<CoreTime> {
     let (core, ticks) = line.strip_prefix("cpu")?.split_once(' ')?;
     let core = core.parse().ok()?;
     let ticks: Vec<u32> = ticks.split_ascii_whitespace().map_while(|ticks| ticks.parse().ok()).collect();
-    let &[user, nice, system, idle, wait, irq, softirq, steal, ..] = ticks.as_slice() else { return None };
-    // Guests are part of user and nice already.
-    let time = |ticks: &[u32]| TICK.saturating_mul(ticks.iter().sum());
-    Some(CoreTime {
-        core,
-        busy: time(&[user, nice, system, irq, softirq]),
-        steal: time(&[steal]),
-        total: time(&[user, nice, system, idle, wait, irq, softirq, steal]),
-    })
+    let &[_user, _nice, _system, idle, wait, _irq, _softirq, steal, ..] = ticks.as_slice() else {
+        return None;
+    };
+    Some(CoreTime { core, idle: TICK.saturating_mul(idle + wait), steal: TICK * steal })
 }
 
 /// Pages that TCP holds, of `/proc/net/sockstat`.
@@ -112,7 +107,7 @@ mod tests {
     #[test]
     fn cores_are_read_with_what_others_took() {
         let text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 10 1 5 80 2 1 1 4 3 0\ncpu1 1 2\nintr 5\n";
-        let expected = CoreTime { core: 0, busy: TICK * 18, steal: TICK * 4, total: TICK * 104 };
+        let expected = CoreTime { core: 0, idle: TICK * 82, steal: TICK * 4 };
         assert_eq!(cores(text), [expected]);
     }
 

@@ -11,7 +11,7 @@ fn burn(time: Duration) {
 
 #[test]
 fn our_own_use_rises_with_what_we_do() {
-    let pid = std::process::id();
+    let (pid, began) = (std::process::id(), Instant::now());
     let (before, machine_before) = (usage(&[pid]).unwrap(), machine().unwrap());
     // By its own clock it gets the time that it takes, however busy the machine is.
     while usage(&[pid]).unwrap().since(before).cpu() < Duration::from_millis(50) {
@@ -21,10 +21,10 @@ fn our_own_use_rises_with_what_we_do() {
     let after = usage(&[pid]).unwrap();
     assert!(after.rss > 1 << 20 && after.fds > 2, "{after:?}");
     drop(file);
+    let (cores, time) = (allowed_cores().unwrap(), began.elapsed());
     let machine = between(&machine_before, &machine().unwrap());
-    let all: Vec<_> = machine.cores.iter().map(|core| core.core).collect();
-    assert!(machine.of(&all).total > Duration::ZERO, "{machine:?}");
-    assert!(machine.of(&all).busy_percent() <= 100.0, "{machine:?}");
+    assert!((0.0..=100.0).contains(&machine.foreign_percent(&cores, time, Duration::ZERO)), "{machine:?}");
+    assert!(machine.foreign_percent(&cores, time, Duration::ZERO) > 0.0, "{machine:?}");
 }
 
 #[test]
@@ -66,19 +66,16 @@ fn a_core_that_is_not_there_is_named_with_those_that_are() {
 
 #[test]
 fn foreign_use_is_what_is_left_after_our_own() {
-    let time = |core, busy| CoreTime {
-        core,
-        busy: Duration::from_millis(busy),
-        steal: Duration::from_millis(100),
-        total: Duration::from_secs(1),
-    };
-    let machine = MachineBetween { cores: vec![time(0, 900), time(1, 500)], ..MachineBetween::default() };
+    let time =
+        |core, idle| CoreTime { core, idle: Duration::from_millis(idle), steal: Duration::from_millis(100) };
+    let machine = MachineBetween { cores: vec![time(0, 100), time(1, 400)], ..MachineBetween::default() };
     let close = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} {right}");
-    close(machine.foreign_percent(&[0], Duration::from_millis(800)), 10.0);
-    close(machine.foreign_percent(&[0, 1], Duration::from_millis(800)), 30.0);
-    close(machine.foreign_percent(&[1], Duration::from_secs(2)), 0.0);
-    close(machine.of(&[0]).steal_percent(), 10.0);
-    close(machine.of(&[]).busy_percent(), 0.0);
+    let (second, own) = (Duration::from_secs(1), Duration::from_millis(700));
+    close(machine.foreign_percent(&[0], second, own), 10.0);
+    close(machine.foreign_percent(&[0, 1], second, own), 30.0);
+    close(machine.foreign_percent(&[1], second, Duration::from_secs(2)), 0.0);
+    close(machine.steal_percent(&[0, 1], second), 10.0);
+    close(machine.steal_percent(&[], second), 0.0);
 }
 
 #[test]

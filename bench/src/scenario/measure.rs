@@ -68,8 +68,8 @@ impl Reading {
             user,
             system,
             rss: self.used.rss,
-            foreign: machine.foreign_percent(cores, user + system),
-            steal: machine.of(cores).steal_percent(),
+            foreign: machine.foreign_percent(cores, time, user + system),
+            steal: machine.steal_percent(cores, time),
             conntrack: machine.conntrack.is_some_and(|followed| followed > 0),
         }
     }
