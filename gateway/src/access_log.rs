@@ -6,7 +6,7 @@
 //! 1. A call that has ended hands its [`AccessLine`] to its [`AccessLogSender`], which writes it into one buffer.
 //! 2. The buffer goes into a bounded queue. A full queue, that is a reader of the log that is too slow, drops the
 //!    line and counts it.
-//! 3. A thread of its own takes what is there, writes it at once and flushes. Then it lets a few milliseconds go by:
+//! 3. A thread of its own takes what is there, writes it at once and flushes. Then it lets some milliseconds go by:
 //!    to wake a thread for each line costs a call more than to make the line. [`AccessLog::close`] lets it finish.
 
 mod line;
@@ -26,7 +26,7 @@ const QUEUE_LINES: usize = 8_192;
 const BATCH_LINES: usize = 256;
 
 /// How long lines gather after a write. Too short for a person to notice, and far too short for the queue to fill.
-const GATHERING: Duration = Duration::from_millis(5);
+const GATHERING: Duration = Duration::from_millis(20);
 
 /// Bytes that go into one write.
 const WRITE_BYTES: usize = 64 * 1024;

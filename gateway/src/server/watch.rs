@@ -128,10 +128,11 @@ impl CallWatch {
 
     /// The connection waits for its next header, for `idle` at most.
     pub(super) fn begin_kept(&self, idle: Duration) {
+        let now = now();
         self.set_phase(Phase::Kept);
         self.upload_done.store(false, Ordering::Relaxed);
-        self.quiet_since.store(now(), Ordering::Relaxed);
-        self.deadline.store(now().saturating_add(millis(idle)), Ordering::Relaxed);
+        self.quiet_since.store(now, Ordering::Relaxed);
+        self.deadline.store(now.saturating_add(millis(idle)), Ordering::Relaxed);
         self.ends_with_drain.store(true, Ordering::Relaxed);
     }
 
