@@ -13,6 +13,7 @@ use super::args::{CrosscheckArgs, Protocol};
 use super::clock::float;
 use super::report::LoadReport;
 use super::target::Target;
+use crate::stats::median;
 
 /// Two generators that differ by more do not measure the same.
 const TOLERANCE_PERCENT: f64 = 5.0;
@@ -74,17 +75,19 @@ fn print(tools: &[Tool], turns: &[Vec<Turn>]) -> anyhow::Result<()> {
     );
     let mut apart = Vec::new();
     for (tool, turns) in tools.iter().zip(turns) {
-        let rate = median(turns.iter().map(|turn| turn.per_second));
-        let least = turns.iter().map(|turn| turn.per_second).fold(f64::INFINITY, f64::min);
-        let most = turns.iter().map(|turn| turn.per_second).fold(0.0, f64::max);
+        let rates: Vec<_> = turns.iter().map(|turn| turn.per_second).collect();
+        let own: Vec<_> = turns.iter().map(|turn| turn.cpu_us_per_request).collect();
+        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rates.iter().copied().fold(0.0, f64::max);
         // Within rounds only: from one to the next the machine may have become another.
-        let ratios = turns.iter().zip(ours).map(|(turn, ours)| turn.per_second / ours.per_second);
-        let percent = 100.0 * (median(ratios) - 1.0);
+        let ratios: Vec<_> = rates.iter().zip(ours).map(|(rate, ours)| rate / ours.per_second).collect();
+        let percent = 100.0 * (median(&ratios) - 1.0);
         println!(
-            "{:<8} {rate:>10.0} {:>21} {percent:>+8.1}% {:>13.2} us",
+            "{:<8} {:>10.0} {:>21} {percent:>+8.1}% {:>13.2} us",
             tool.name(),
+            median(&rates),
             format!("({least:.0} to {most:.0})"),
-            median(turns.iter().map(|turn| turn.cpu_us_per_request))
+            median(&own)
         );
         if percent.abs() > TOLERANCE_PERCENT {
             apart.push(tool.name());
@@ -184,17 +187,6 @@ fn children_cpu() -> anyhow::Result<Duration> {
     Ok(Duration::from_secs_f64(float(ticks) / float(TICKS_PER_SECOND)))
 }
 
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    let middle = figures.len() / 2;
-    if figures.len().is_multiple_of(2) {
-        f64::midpoint(figures[middle - 1], figures[middle])
-    } else {
-        figures[middle]
-    }
-}
-
 // === impl Tool ===
 
 impl Tool {
@@ -218,11 +210,5 @@ mod tests {
         let h2load = "starting\nfinished in 3.00s, 12345.67 req/s, 1.23MB/s\nrequests: 1 total\n";
         assert!((h2load_rate(h2load).unwrap() - 12_345.67).abs() < 1e-6);
         assert!(wrk_rate("").is_err() && h2load_rate("finished in 3.00s, ? req/s, x").is_err());
-    }
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert!((median([9.0, 1.0, 2.0].into_iter()) - 2.0).abs() < 1e-9);
-        assert!((median([1.0, 2.0, 4.0, 8.0].into_iter()) - 3.0).abs() < 1e-9);
     }
 }

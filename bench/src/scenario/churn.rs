@@ -94,6 +94,11 @@ pub(super) async fn run(
         bar.set_message(format!("{}: an API server with {agents} agents", found.name));
         worlds.push((*variant, World::build(&stage.plan, *variant).await?, None));
     }
+    found.notes.push(
+        "CPU for each call is counted over the calls at the rate; those that look for a new agent, one a millisecond \
+         until it answers, are in the CPU and not in the count."
+            .to_owned(),
+    );
     rounds::run(stage, found, &Subject::each(variants), bar, async |stage, Subject { variant, .. }| {
         let Some((_, world, capacity)) = worlds.iter_mut().find(|(of, ..)| *of == variant) else {
             return Ok(None);

@@ -13,7 +13,7 @@ use crate::origin::Origin;
 use crate::peers::{Peer, PeerKind, Setup, StartError, start};
 use crate::programs::Programs;
 use crate::result::{PeerInfo, Settings};
-use crate::stats::Build;
+use crate::stats::{Build, median};
 
 /// Where the endpoints of every agent are.
 pub(super) const ADDRESSES: [Ipv4Addr; 3] =
@@ -49,8 +49,8 @@ pub(super) struct Stage {
     broken: Vec<Key>,
     /// What a reader of the present scenario should know.
     notes: Vec<String>,
-    /// What each can do at most, in calls a second.
-    capacity: BTreeMap<String, f64>,
+    /// What each was seen to do at most, in calls a second, whenever it was looked for.
+    capacity: BTreeMap<String, Vec<f64>>,
 }
 
 /// What makes a peer another one.
@@ -241,12 +241,12 @@ impl Stage {
 
     /// Remembers what a peer can do with such calls.
     pub(super) fn learn_capacity(&mut self, variant: Variant, call: Call, calls_per_second: f64) {
-        self.capacity.insert(capacity_key(variant, call), calls_per_second);
+        self.capacity.entry(capacity_key(variant, call)).or_default().push(calls_per_second);
     }
 
-    /// What it was seen to do.
+    /// What it was seen to do, in the middle.
     pub(super) fn capacity(&self, variant: Variant, call: Call) -> Option<f64> {
-        self.capacity.get(&capacity_key(variant, call)).copied()
+        self.capacity.get(&capacity_key(variant, call)).map(|found| median(found))
     }
 
     /// Ends everything.
