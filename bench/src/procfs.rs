@@ -63,8 +63,6 @@ pub struct CoreTime {
 pub struct MachineBetween {
     /// What each core did. Times here are differences.
     pub cores: Vec<CoreTime>,
-    /// Bytes of socket memory at the second look.
-    pub socket_memory: u64,
     /// Connections that the packet filter followed at the second look.
     pub conntrack: Option<u64>,
 }
@@ -149,7 +147,7 @@ pub fn between(before: &MachineUse, after: &MachineUse) -> MachineBetween {
             steal: after.steal.saturating_sub(before.steal),
         }
     });
-    MachineBetween { cores: cores.collect(), socket_memory: after.socket_memory, conntrack: after.conntrack }
+    MachineBetween { cores: cores.collect(), conntrack: after.conntrack }
 }
 
 /// Where this runs.

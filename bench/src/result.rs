@@ -152,6 +152,8 @@ pub enum Metric {
     CpuPerRequestUs,
     /// The user part of it.
     UserCpuPerRequestUs,
+    /// How often a thread of the peer gave up its core or lost it, per call.
+    SwitchesPerRequest,
     /// CPU per event of a stream, in microseconds.
     CpuPerEventUs,
     /// Events per second over all streams.
@@ -166,6 +168,8 @@ pub enum Metric {
     P9999Us,
     /// Bytes of resident memory of all processes of the peer.
     RssBytes,
+    /// Files and sockets that the peer has open.
+    OpenFiles,
     /// Bytes of resident memory of the peer that an open connection or stream costs.
     BytesPerConnection,
     /// Bytes of the kernel's socket buffers that it costs, on both of its sides and at both of its ends.
@@ -209,6 +213,16 @@ pub enum Doubt {
 // === impl PeerInfo ===
 
 impl PeerInfo {
+    /// Adds the commands and the files of the same peer in another configuration, `label`.
+    pub fn add(&mut self, label: &str, other: Self) {
+        self.commands.extend(other.commands);
+        for (name, text) in other.files {
+            if !self.files.values().any(|known| *known == text) {
+                self.files.insert(format!("{name} ({label})"), text);
+            }
+        }
+    }
+
     /// One of which nothing but its name is known.
     #[must_use]
     pub fn named(name: &str) -> Self {
@@ -231,6 +245,24 @@ impl Metric {
         !matches!(self, Self::RequestsPerSecond | Self::EventsPerSecond)
     }
 
+    /// Whether it is read from the processes of the peer: without a proxy there are none.
+    #[must_use]
+    pub fn is_of_processes(self) -> bool {
+        matches!(
+            self,
+            Self::CpuPerRequestUs
+                | Self::UserCpuPerRequestUs
+                | Self::SwitchesPerRequest
+                | Self::CpuPerEventUs
+                | Self::RssBytes
+                | Self::OpenFiles
+                | Self::BytesPerConnection
+                | Self::RssAfterRatio
+                | Self::IdleCpuPercent
+                | Self::BusyPercent
+        )
+    }
+
     /// For the head of a column: what it is, and its unit.
     #[must_use]
     pub fn title(self) -> &'static str {
@@ -239,6 +271,7 @@ impl Metric {
             Self::Failed => "failed",
             Self::CpuPerRequestUs => "CPU per request, µs",
             Self::UserCpuPerRequestUs => "user CPU per request, µs",
+            Self::SwitchesPerRequest => "context switches per request",
             Self::CpuPerEventUs => "CPU per event, µs",
             Self::EventsPerSecond => "events/s",
             Self::P50Us => "p50, µs",
@@ -246,6 +279,7 @@ impl Metric {
             Self::P999Us => "p99.9, µs",
             Self::P9999Us => "p99.99, µs",
             Self::RssBytes => "resident, bytes",
+            Self::OpenFiles => "open files",
             Self::BytesPerConnection => "bytes per connection",
             Self::SocketBytesPerConnection => "socket bytes per connection",
             Self::RssAfterRatio => "resident after close / before",

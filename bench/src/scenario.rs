@@ -157,6 +157,7 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     let chosen = catalogue::choose(&args.scenarios)?;
     let chosen: Vec<_> = chosen.into_iter().filter(|scenario| !args.quick || scenario.quick).collect();
     let plan = args.plan()?;
+    let chosen = possible(chosen, &plan, !args.scenarios.is_empty())?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     // One thread: children inherit the cores of the thread that starts them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -167,6 +168,24 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
         RunDir::of_this_process()?.clear().await?;
         ended
     })
+}
+
+/// Without those that cannot be here. One that was named by the user is an error then.
+fn possible(
+    chosen: Vec<&'static Scenario>,
+    plan: &Plan,
+    are_named: bool,
+) -> anyhow::Result<Vec<&'static Scenario>> {
+    let mut possible = Vec::new();
+    for scenario in chosen {
+        match scenario.obstacle(&plan.peers, &plan.builds()) {
+            None => possible.push(scenario),
+            Some(why) if are_named => bail!("{}: {why}", scenario.name),
+            Some(why) => eprintln!("{} is left out: {why}", scenario.name),
+        }
+    }
+    ensure!(!possible.is_empty(), "there is nothing to measure");
+    Ok(possible)
 }
 
 async fn run(plan: Plan, chosen: &[&'static Scenario], out: &Path) -> anyhow::Result<()> {

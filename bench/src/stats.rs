@@ -138,7 +138,7 @@ pub fn matters(doubt: &Doubt, metric: Metric) -> bool {
     };
     let of_memory = matches!(metric, RssBytes | BytesPerConnection | RssAfterRatio);
     match doubt {
-        // What a call costs the peer is as true at half the load.
+        // What a call cost the peer at the load that there was is known all the same.
         Doubt::GeneratorWasTheLimit => matches!(
             metric,
             RequestsPerSecond | EventsPerSecond | P50Us | P99Us | P999Us | P9999Us | CoalescedPercent

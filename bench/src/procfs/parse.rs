@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::CoreTime;
 
-/// Length of a tick: USER_HZ is 100 on every architecture that Linux gives to programs today.
-const TICK: Duration = Duration::from_millis(10);
+/// Milliseconds of a tick: USER_HZ is 100 on every architecture that Linux gives to programs today.
+const TICK_MS: u64 = 10;
+
+/// A tick.
+const TICK: Duration = Duration::from_millis(TICK_MS);
 
 /// What is used of `/proc/PID/stat`. Times are those of all threads, those that ended included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +53,12 @@ pub(super) fn cores(text: &str) -> Vec<CoreTime> {
 fn core(line: &str) -> Option<CoreTime> {
     let (core, ticks) = line.strip_prefix("cpu")?.split_once(' ')?;
     let core = core.parse().ok()?;
-    let ticks: Vec<u32> = ticks.split_ascii_whitespace().map_while(|ticks| ticks.parse().ok()).collect();
+    let ticks: Vec<u64> = ticks.split_ascii_whitespace().map_while(|ticks| ticks.parse().ok()).collect();
     let &[_user, _nice, _system, idle, wait, _irq, _softirq, steal, ..] = ticks.as_slice() else {
         return None;
     };
-    Some(CoreTime { core, idle: TICK.saturating_mul(idle + wait), steal: TICK * steal })
+    let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(TICK_MS));
+    Some(CoreTime { core, idle: time(idle.saturating_add(wait)), steal: time(steal) })
 }
 
 /// Pages that TCP holds, of `/proc/net/sockstat`.

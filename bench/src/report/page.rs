@@ -88,8 +88,8 @@ fn facts(result: &RunResult) -> Markup {
             dt { "Command" } dd { code { (result.command) } }
             dt { "Rules" }
             dd {
-                "Two are compared within paired rounds only. Every peer has the same routes, pools and cores, and is asked "
-                "at the same rate where CPU is compared. A target is met only beyond the noise. "
+                "Two are compared within paired rounds only. Every peer has the same routes, pools and cores. The targets "
+                "about CPU of a call are held against figures at one rate for all. A target is met only beyond the noise. "
                 a href="#rules" { "All rules" }
             }
             dt { "Who" }
@@ -133,8 +133,8 @@ fn rules(settings: &Settings) -> Markup {
                     "median of the ratios of the rounds, with its 95 % interval (bootstrap)."
                 }
                 li {
-                    "A target is " strong { "met" } " when the whole interval is inside it, from at least "
-                    (CLAIM_ROUNDS) " rounds. It is " strong { "missed" } " when the whole interval is outside. Else it is "
+                    "With at least " (CLAIM_ROUNDS) " rounds a target is " strong { "met" } " when the whole interval is "
+                    "inside it, and " strong { "missed" } " when the whole interval is outside. Else it is "
                     strong { "not shown" } ", which is neither good nor bad."
                 }
                 @if (settings.rounds as usize) < CLAIM_ROUNDS {
@@ -148,8 +148,9 @@ fn rules(settings: &Settings) -> Markup {
                     "hops of a peer, user and system."
                 }
                 li {
-                    "Latency counts from the time at which a call was to be sent, so that a proxy that stands still is not "
-                    "excused from the calls that it held up."
+                    "Latency of calls at a rate counts from the time at which a call was to be sent, so that a proxy that "
+                    "stands still is not excused from the calls that it held up. Where calls follow each other as fast as "
+                    "answers come, it counts from the sending."
                 }
                 li {
                     "Every peer has the same routes, equally large pools of kept connections, no limit of requests on a "

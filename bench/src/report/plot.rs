@@ -125,17 +125,25 @@ fn added(table: &Table<'_>, metric: Metric) -> Option<Bars> {
     (!bars.is_empty()).then_some(Bars { title, note: "less is better", all: bars, unit: (1.0, "") })
 }
 
+/// The samples that no doubt spoils, else all, with the mark for that.
+fn believed<'a>(row: &Row<'a>, metric: Metric) -> (Vec<&'a Sample>, &'static str) {
+    let is_good = |sample: &&Sample| !sample.doubts.iter().any(|doubt| stats::matters(doubt, metric));
+    let good: Vec<_> = row.samples.iter().copied().filter(is_good).collect();
+    if good.is_empty() { (row.samples.clone(), " †") } else { (good, "") }
+}
+
 /// Latency by quantile, both axes logarithmic: the tail has as much room as the middle.
 fn latency(table: &Table<'_>) -> Option<Lines> {
     let rows = table.rows.iter().filter(|row| row.key.x.is_none());
     let series: Vec<_> = rows
         .filter_map(|row| {
             // The slowest of all has no place on this axis; it is 1 in infinitely many.
-            let points = row.samples.iter().flat_map(|sample| &sample.latency_us);
+            let (samples, mark) = believed(row, Metric::P99Us);
+            let points = samples.iter().flat_map(|sample| &sample.latency_us);
             let points = points.filter(|(quantile, latency)| (0.0..1.0).contains(quantile) && *latency > 0.0);
             let points = points.map(|(quantile, latency)| (1.0 / (1.0 - quantile), *latency));
             let points = at_places(points, OfRounds::Median);
-            (points.len() > 1).then(|| Line::new(&row.key, points))
+            (points.len() > 1).then(|| Line::new(&row.key, mark, points))
         })
         .collect();
     let x = Scale::log(series.iter().flat_map(|line| line.points.iter().map(|point| point.0)))?;
@@ -174,7 +182,7 @@ fn growth(table: &Table<'_>, metric: Metric) -> Option<Lines> {
         .into_iter()
         .map(|(key, mut points)| {
             points.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
-            Line::new(&key, points)
+            Line::new(&key, "", points)
         })
         .collect();
     let points = || series.iter().flat_map(|line| line.points.iter().copied());
@@ -206,8 +214,13 @@ fn seconds(table: &Table<'_>, title: &str, of: OfRounds, figure: impl Fn(&Second
         (1_u32..).zip(&sample.seconds).map(|(n, second)| (f64::from(n), figure(second))).collect()
     };
     let line = |row: &Row<'_>| {
-        let points = at_places(row.samples.iter().flat_map(|sample| points_of(sample)), of);
-        (points.len() > 1).then(|| Line::new(&row.key, points))
+        // What fails, or stands still, is what one looks for here.
+        let (samples, mark) = match of {
+            OfRounds::Median => believed(row, Metric::P99Us),
+            OfRounds::Most => (row.samples.clone(), ""),
+        };
+        let points = at_places(samples.iter().flat_map(|sample| points_of(sample)), of);
+        (points.len() > 1).then(|| Line::new(&row.key, mark, points))
     };
     let series: Vec<_> = table.rows.iter().filter_map(line).collect();
     let points = || series.iter().flat_map(|line| line.points.iter().copied());

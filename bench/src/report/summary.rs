@@ -8,7 +8,7 @@ use super::format::{counted, figure, head, percent, plain, times};
 use super::page::day;
 use super::page::verdicts::{bound, counts, with_ends};
 use super::table::{Cell, KRYPTON, Row, Table};
-use crate::result::{RunResult, ScenarioResult};
+use crate::result::{Metric, RunResult, ScenarioResult};
 use crate::stats::{CLAIM_ROUNDS, Verdict, judge};
 
 /// The whole of it.
@@ -26,6 +26,9 @@ pub(super) fn summary(result: &RunResult) -> String {
     add(&mut text, &format!("|---|{}", "--:|".repeat(columns.len())));
     for (scenario, table) in &tables {
         add(&mut text, &line(scenario, table, &columns));
+    }
+    for note in tables.iter().filter_map(|(scenario, _)| notes(scenario)) {
+        add(&mut text, &format!("\n{note}"));
     }
     add(&mut text, &format!("\n{}", noise(&tables)));
     if !result.settings.smoke {
@@ -113,6 +116,12 @@ fn shown(scenario: &ScenarioResult, row: &Row<'_>, cell: Cell) -> String {
         text = format!("{text}, {}", escaped(row.key.variant));
     }
     text
+}
+
+/// What a reader has to know of figures about CPU at one rate for all.
+fn notes(scenario: &ScenarioResult) -> Option<String> {
+    let is_asked = scenario.primary == Metric::CpuPerRequestUs && !scenario.notes.is_empty();
+    is_asked.then(|| format!("{}: {}", escaped(&scenario.title), escaped(&scenario.notes.join(" "))))
 }
 
 /// How far to trust it.

@@ -1,5 +1,6 @@
 //! Calls: closed loop, at a rate, over tables and cores.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -11,6 +12,7 @@ use super::rounds::{self, Subject};
 use super::stage::Stage;
 use crate::peers::{Peer, PeerKind};
 use crate::result::{Metric, Sample, ScenarioResult};
+use crate::stats::{matters, median};
 
 /// Agents that are called in turn: more than a processor remembers the way to, fewer than a command line holds.
 const CALLED: usize = 50;
@@ -50,6 +52,12 @@ pub(super) async fn run(
     if let (Pace::HalfOfTheSlowest, Some(slowest)) = (pace, slowest) {
         found.notes.push(format!("All were called {:.0} times a second.", slowest / 2.0));
     }
+    if let Pace::ShareOfOwn(share) = pace {
+        let rates = variants.iter().filter_map(|variant| {
+            Some(format!("{} {:.0}", variant.named(), stage.capacity(*variant, call)? * share))
+        });
+        found.notes.push(format!("Calls a second: {}.", rates.collect::<Vec<_>>().join(", ")));
+    }
     rounds::run(stage, found, &Subject::each(variants), bar, async |stage, Subject { variant, .. }| {
         let rate = match pace {
             Pace::Closed => None,
@@ -66,12 +74,37 @@ pub(super) async fn run(
             Some(peer) => Some(measured(peer, call, load, &cores).await?),
             None => None,
         };
-        if let (Pace::Closed, Some(sample)) = (pace, &sample) {
+        // One that others disturbed says too little.
+        let is_good =
+            |sample: &&Sample| !sample.doubts.iter().any(|doubt| matters(doubt, Metric::CpuPerRequestUs));
+        if let (Pace::Closed, Some(sample)) = (pace, sample.as_ref().filter(is_good)) {
             stage.learn_capacity(variant, call, sample.figures[&Metric::RequestsPerSecond]);
         }
         Ok(sample)
     })
-    .await
+    .await?;
+    if pace == Pace::HalfOfTheSlowest {
+        found.notes.extend(busy(found));
+    }
+    Ok(())
+}
+
+/// How busy the peers were at a rate for all. A proxy that is nearly idle pays for waking up more than for a call.
+fn busy(found: &ScenarioResult) -> Option<String> {
+    let mut peers: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for sample in &found.samples {
+        let Some(busy) = sample.figures.get(&Metric::BusyPercent) else { continue };
+        let name = format!("{} {}", sample.peer, sample.variant);
+        peers.entry(name.trim_end().to_owned()).or_default().push(*busy);
+    }
+    let all: Vec<_> = peers.iter().map(|(name, busy)| format!("{name} {:.0} %", median(busy))).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "Busy at that rate, of a core: {}. Where that is little, much of what a call costs is waking up for it, which \
+             costs all alike; see the scenarios named saturation too.",
+            all.join(", ")
+        )
+    })
 }
 
 /// Finds out what a peer can do at most, unless it is known.

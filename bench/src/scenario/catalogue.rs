@@ -1,4 +1,4 @@
-//! Which scenarios there are. Pure.
+//! Which scenarios there are.
 //!
 //! Owns names, loads and who takes part in what. Never runs anything.
 
@@ -278,6 +278,15 @@ impl Scenario {
             builds.iter().map(|build| Variant::best(*peer, *build))
         });
         all.flat_map(|best| self.of(best)).collect()
+    }
+
+    /// Why it cannot be run here.
+    pub(super) fn obstacle(&self, peers: &[PeerKind], builds: &[Build]) -> Option<&'static str> {
+        if self.variants(peers, builds).is_empty() {
+            return Some("none of --peers takes part in it");
+        }
+        let needs_root = matches!(self.kind, Kind::Churn) && !rustix::process::geteuid().is_root();
+        needs_root.then_some("it needs root, for addresses that the Kubernetes API takes as endpoints")
     }
 
     /// In which configurations one takes part, the usual one first.

@@ -76,17 +76,13 @@ struct Churned {
 /// Runs it.
 ///
 /// # Errors
-/// Without root, without the programs of Kubernetes, or when something does not work as it should.
+/// Without the programs of Kubernetes, or when something does not work as it should.
 pub(super) async fn run(
     stage: &mut Stage,
     found: &mut ScenarioResult,
     variants: &[Variant],
     bar: &ProgressBar,
 ) -> anyhow::Result<()> {
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "it needs root, for addresses that the Kubernetes API takes as endpoints"
-    );
     stage.keep_only(&[]).await;
     let agents = stage.plan.agents;
     let mut worlds = Vec::new();

@@ -84,6 +84,7 @@ async fn measured(
         (Metric::SocketBytesPerConnection, each(empty.socket_memory(), held.socket_memory())),
         (Metric::IdleCpuPercent, window.busy()),
         (Metric::RssBytes, to_f64(held.rss())),
+        (Metric::OpenFiles, to_f64(window.used.fds)),
         (Metric::Failed, to_f64(report.failed)),
     ]);
     if empty.rss() > 0 {

@@ -1,6 +1,7 @@
 //! One measurement: load on a peer, and what the peer used meanwhile.
 //!
-//! Owns the window: what is counted begins when the generator says that it measures, and ends with its last call.
+//! Owns the window: what is counted begins when the generator says that it measures, and ends when it says that it has.
+//! Calls that were due in it may end after that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -28,9 +29,8 @@ pub(super) struct Reading {
 #[derive(Debug, Clone)]
 pub(super) struct Window {
     pub(super) time: Duration,
-    pub(super) user: Duration,
-    pub(super) system: Duration,
-    pub(super) rss: u64,
+    /// Memory and open files as they are at its end.
+    pub(super) used: Usage,
     /// Of the proxy's cores, by others than the peer, in percent of those cores.
     foreign: f64,
     steal: f64,
@@ -60,15 +60,12 @@ impl Reading {
     /// What happened since `before`, on the proxy's `cores`.
     pub(super) fn since(&self, before: &Self, cores: &[usize]) -> Window {
         let time = self.at.duration_since(before.at);
-        let user = self.used.user.saturating_sub(before.used.user);
-        let system = self.used.system.saturating_sub(before.used.system);
+        let used = self.used.since(before.used);
         let machine = procfs::between(&before.machine, &self.machine);
         Window {
             time,
-            user,
-            system,
-            rss: self.used.rss,
-            foreign: machine.foreign_percent(cores, time, user + system),
+            used,
+            foreign: machine.foreign_percent(cores, time, used.cpu()),
             steal: machine.steal_percent(cores, time),
             conntrack: machine.conntrack.is_some_and(|followed| followed > 0),
         }
@@ -78,18 +75,14 @@ impl Reading {
 // === impl Window ===
 
 impl Window {
-    pub(super) fn cpu(&self) -> Duration {
-        self.user + self.system
-    }
-
     /// Of one core, in percent.
     pub(super) fn busy(&self) -> f64 {
-        self.cpu().as_secs_f64() / self.time.as_secs_f64() * 100.0
+        self.used.cpu().as_secs_f64() / self.time.as_secs_f64() * 100.0
     }
 
     /// CPU for each of so many, in microseconds.
     pub(super) fn each_us(&self, count: u64) -> f64 {
-        self.cpu().as_secs_f64() * 1e6 / to_f64(count.max(1))
+        self.used.cpu().as_secs_f64() * 1e6 / to_f64(count.max(1))
     }
 
     pub(super) fn doubts(&self) -> Vec<Doubt> {
@@ -114,10 +107,10 @@ pub(super) fn calls(report: &LoadReport, window: &Window) -> Sample {
     figures.insert(Metric::RequestsPerSecond, to_f64(report.ended) / report.seconds);
     figures.insert(Metric::Failed, to_f64(report.failed));
     figures.insert(Metric::CpuPerRequestUs, window.each_us(report.ended));
-    let user = window.user.as_secs_f64() * 1e6 / to_f64(report.ended.max(1));
-    figures.insert(Metric::UserCpuPerRequestUs, user);
-    figures.insert(Metric::BusyPercent, window.busy());
-    figures.insert(Metric::RssBytes, to_f64(window.rss));
+    let calls = to_f64(report.ended.max(1));
+    figures.insert(Metric::UserCpuPerRequestUs, window.used.user.as_secs_f64() * 1e6 / calls);
+    let switches = to_f64(window.used.voluntary) + to_f64(window.used.involuntary);
+    figures.insert(Metric::SwitchesPerRequest, switches / calls);
     sample(report, window, figures)
 }
 
@@ -130,8 +123,6 @@ pub(super) fn events(report: &LoadReport, window: &Window) -> Sample {
     figures.insert(Metric::Failed, to_f64(report.failed));
     figures.insert(Metric::CpuPerEventUs, window.each_us(events));
     figures.insert(Metric::CoalescedPercent, to_f64(coalesced) / to_f64(events.max(1)) * 100.0);
-    figures.insert(Metric::BusyPercent, window.busy());
-    figures.insert(Metric::RssBytes, to_f64(window.rss));
     sample(report, window, figures)
 }
 
@@ -144,7 +135,10 @@ fn latency(report: &LoadReport) -> BTreeMap<Metric, f64> {
     named.into_iter().filter_map(|(quantile, metric)| Some((metric, at(quantile)?))).collect()
 }
 
-fn sample(report: &LoadReport, window: &Window, figures: BTreeMap<Metric, f64>) -> Sample {
+fn sample(report: &LoadReport, window: &Window, mut figures: BTreeMap<Metric, f64>) -> Sample {
+    figures.insert(Metric::BusyPercent, window.busy());
+    figures.insert(Metric::RssBytes, to_f64(window.used.rss));
+    figures.insert(Metric::OpenFiles, to_f64(window.used.fds));
     let mut doubts = window.doubts();
     if report.generator.was_the_limit {
         doubts.push(Doubt::GeneratorWasTheLimit);
@@ -199,15 +193,23 @@ mod tests {
         };
         let window = Window {
             time: Duration::from_secs(2),
-            user: Duration::from_secs(1),
-            system: Duration::from_secs(1),
-            rss: 0,
+            used: Usage {
+                user: Duration::from_secs(1),
+                system: Duration::from_secs(1),
+                voluntary: 8_000,
+                ..Usage::default()
+            },
             foreign: 0.0,
             steal: 0.0,
             conntrack: false,
         };
         let sample = calls(&report, &window);
-        for (metric, expected) in [(Metric::RequestsPerSecond, 2_000.0), (Metric::CpuPerRequestUs, 500.0)] {
+        let figures = [
+            (Metric::RequestsPerSecond, 2_000.0),
+            (Metric::CpuPerRequestUs, 500.0),
+            (Metric::SwitchesPerRequest, 2.0),
+        ];
+        for (metric, expected) in figures {
             assert!((sample.figures[&metric] - expected).abs() < 1e-6, "{metric:?}: {sample:?}");
         }
     }

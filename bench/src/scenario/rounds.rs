@@ -4,6 +4,7 @@ use indicatif::ProgressBar;
 
 use super::catalogue::Variant;
 use super::stage::Stage;
+use crate::peers::PeerKind;
 use crate::result::{Doubt, Sample, ScenarioResult};
 
 /// One thing that is measured once a round.
@@ -45,7 +46,10 @@ pub(super) async fn run(
             };
             bar.inc(1);
             stage.trim_logs()?;
-            if let Some(sample) = sample {
+            if let Some(mut sample) = sample {
+                if subject.variant.peer == PeerKind::Direct {
+                    sample.figures.retain(|metric, _| !metric.is_of_processes());
+                }
                 let peer = subject.variant.peer.to_string();
                 found.samples.push(Sample {
                     peer,

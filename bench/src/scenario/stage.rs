@@ -2,7 +2,8 @@
 //!
 //! Owns their start and end. Never measures.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(super) struct Stage {
     fleet: Vec<(Key, Peer)>,
     /// Everybody who was started or missing, by name.
     pub(super) seen: BTreeMap<String, PeerInfo>,
+    /// Configurations of which `seen` tells.
+    told: BTreeSet<String>,
     /// Configurations in which a peer did not start or does not work: they are not tried again.
     broken: Vec<Key>,
     /// What a reader of the present scenario should know.
@@ -54,11 +57,11 @@ pub(super) struct Stage {
 }
 
 /// What makes a peer another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
     variant: Variant,
     agents: usize,
-    cores: usize,
+    cores: Vec<usize>,
 }
 
 // === impl Plan ===
@@ -105,6 +108,7 @@ impl Stage {
             origin,
             fleet: Vec::new(),
             seen: BTreeMap::new(),
+            told: BTreeSet::new(),
             broken: Vec::new(),
             notes: Vec::new(),
             capacity: BTreeMap::new(),
@@ -131,7 +135,7 @@ impl Stage {
         cores: &[usize],
     ) -> anyhow::Result<Option<&mut Peer>> {
         let name = variant.peer.to_string();
-        let key = Key { variant, agents, cores: cores.len() };
+        let key = Key { variant, agents, cores: cores.to_vec() };
         let is_missing = self.seen.get(&name).is_some_and(|info| info.missing.is_some());
         if is_missing || self.broken.contains(&key) {
             return Ok(None);
@@ -142,7 +146,7 @@ impl Stage {
         let setup = self.setup(variant, agents, cores);
         match checked(variant, &setup).await {
             Ok(peer) => {
-                self.seen.entry(name).or_insert_with(|| peer.info());
+                self.tell(name, variant, peer.info());
                 self.fleet.push((key, peer));
                 Ok(self.fleet.last_mut().map(|(_, peer)| peer))
             }
@@ -161,6 +165,17 @@ impl Stage {
                 self.broken.push(key);
                 Ok(None)
             }
+        }
+    }
+
+    /// Remembers how a peer was started, in each configuration once.
+    fn tell(&mut self, name: String, variant: Variant, info: PeerInfo) {
+        if !self.told.insert(variant.named()) {
+            return;
+        }
+        match self.seen.entry(name) {
+            Entry::Vacant(place) => drop(place.insert(info)),
+            Entry::Occupied(mut known) => known.get_mut().add(&variant.label(), info),
         }
     }
 
@@ -205,8 +220,8 @@ impl Stage {
     /// Ends all peers but those in one of these configurations: what runs idle takes memory, and wakes now and then. One
     /// that has ended by itself is started anew when it is needed.
     pub(super) async fn keep_only(&mut self, variants: &[Variant]) {
-        let (agents, cores) = (self.plan.agents, self.plan.proxy_cores.len());
-        let kept = |key: &Key| variants.contains(&key.variant) && (key.agents, key.cores) == (agents, cores);
+        let (agents, cores) = (self.plan.agents, &self.plan.proxy_cores);
+        let kept = |key: &Key| variants.contains(&key.variant) && key.agents == agents && key.cores == *cores;
         let is_over = |(key, peer): &mut (Key, Peer)| !kept(key) || peer.has_ended().is_some();
         let ended: Vec<_> = self.fleet.extract_if(.., is_over).collect();
         for (_, peer) in ended {

@@ -1,11 +1,12 @@
 //! Whether the targets are met.
 //!
-//! Owns the rule: *met* when the far end of the interval is inside and there were rounds enough, *missed* when the near
-//! end is outside, *not shown* else. Never says "met" for want of evidence against it.
+//! Owns the rule: with rounds enough *met* when the far end of the interval is inside, *missed* when the near end is
+//! outside; *not shown* else. Never says "met" for want of evidence against it.
 
+use super::targets::AGENTS;
 use super::{Build, CLAIM_ROUNDS, Interval, Kind, Rounds, Side, TARGETS, Target};
 use super::{difference, interval, paired, ratio, rounds};
-use crate::result::{RunResult, ScenarioResult};
+use crate::result::{RunResult, ScenarioResult, Settings};
 
 /// What became of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Reason {
     Smoke,
     /// The machine has too few cores for it.
     TooFewCores,
+    /// The table or the cores of the proxy were other ones than the target is about.
+    OtherConditions,
     /// The gateway's side has no sample.
     NotMeasured,
     /// The other side took no part.
@@ -95,6 +98,8 @@ fn claim(result: &RunResult, target: &'static Target, build: Build) -> Claim {
         Verdict::NotShown(Reason::Smoke)
     } else if result.machine.cores < target.needs_cores {
         Verdict::NotShown(Reason::TooFewCores)
+    } else if !target.brings_its_own_sizes() && !as_released(&result.settings) {
+        Verdict::NotShown(Reason::OtherConditions)
     } else if nothing(&subject) {
         Verdict::NotShown(Reason::NotMeasured)
     } else if against.as_ref().is_some_and(nothing) {
@@ -103,6 +108,11 @@ fn claim(result: &RunResult, target: &'static Target, build: Build) -> Claim {
         verdict(measured, target.bound(build), ours.len())
     };
     Claim { target, build, measured, rounds: ours.len(), left_out, verdict }
+}
+
+/// Whether a run was made under the conditions that targets are about.
+fn as_released(settings: &Settings) -> bool {
+    settings.agents == AGENTS && settings.proxy_cores.len() == 1
 }
 
 fn side_of(scenario: &ScenarioResult, side: &Side, target: &Target, build: Build) -> Rounds {
@@ -117,9 +127,9 @@ fn side_of(scenario: &ScenarioResult, side: &Side, target: &Target, build: Build
 pub(super) fn verdict(measured: Option<Interval>, bound: f64, rounds: usize) -> Verdict {
     match measured {
         None => Verdict::NotShown(Reason::TooFewRounds),
+        Some(_) if rounds < CLAIM_ROUNDS => Verdict::NotShown(Reason::TooFewRounds),
         Some(measured) if measured.low > bound => Verdict::Missed,
         Some(measured) if measured.high > bound => Verdict::NotShown(Reason::WithinNoise),
-        Some(_) if rounds < CLAIM_ROUNDS => Verdict::NotShown(Reason::TooFewRounds),
         Some(_) => Verdict::Met,
     }
 }
@@ -147,6 +157,7 @@ impl Reason {
         match self {
             Self::Smoke => "the run only looked whether everything works",
             Self::TooFewCores => "the machine has too few cores",
+            Self::OtherConditions => "it is about one core and 5,000 agents",
             Self::NotMeasured => "not measured in this run",
             Self::NothingToCompare => "the other side took no part",
             Self::TooFewRounds => "too few rounds for a claim",

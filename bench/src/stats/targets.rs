@@ -22,9 +22,12 @@ pub mod scenarios {
     pub const IDLE_STREAMS: &str = "idle-streams";
     /// One agent changed in a table; `x` is how many agents it holds.
     pub const TABLE_UPDATE: &str = "table-update";
-    /// The same load per core; `x` is how many cores the proxy has.
+    /// 64 connections, as fast as they go; `x` is how many cores the proxy has.
     pub const CORES: &str = "growth-cores";
 }
+
+/// Agents in the table of every peer, unless a scenario is about the size of it.
+pub(super) const AGENTS: usize = 5000;
 
 /// How a gateway was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +232,12 @@ impl Target {
             Build::Plain => self.plain,
             Build::Pgo => self.pgo,
         }
+    }
+
+    /// Whether its scenario goes over sizes, and does not follow the settings of the run.
+    #[must_use]
+    pub fn brings_its_own_sizes(&self) -> bool {
+        self.subject.x.is_some()
     }
 
     const fn of(self, subject: Side) -> Self {

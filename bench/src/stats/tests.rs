@@ -140,7 +140,7 @@ fn run(scenario: &str, metric: Metric, samples: Vec<Sample>) -> RunResult {
         started: String::new(),
         command: String::new(),
         machine: Machine { cores: 2, ..Machine::default() },
-        settings: Settings::default(),
+        settings: Settings { agents: 5000, proxy_cores: vec![0], ..Settings::default() },
         peers: Vec::new(),
         scenarios: vec![scenario],
         aborted: None,
@@ -169,7 +169,8 @@ fn a_target_is_met_only_beyond_the_noise_and_with_enough_rounds() {
     assert_eq!(verdict(Some(inside), 1.6, 9), Verdict::NotShown(Reason::TooFewRounds));
     assert_eq!(verdict(Some(inside), 1.59, 10), Verdict::NotShown(Reason::WithinNoise));
     assert_eq!(verdict(Some(inside), 1.4, 10), Verdict::NotShown(Reason::WithinNoise));
-    assert_eq!(verdict(Some(inside), 1.39, 3), Verdict::Missed);
+    assert_eq!(verdict(Some(inside), 1.39, 10), Verdict::Missed);
+    assert_eq!(verdict(Some(inside), 1.39, 9), Verdict::NotShown(Reason::TooFewRounds));
     assert_eq!(verdict(None, 1.6, 0), Verdict::NotShown(Reason::TooFewRounds));
 }
 
@@ -253,6 +254,8 @@ fn what_was_not_measured_is_not_shown() {
     assert_eq!(verdict(&result, "against Envoy"), Verdict::NotShown(Reason::NothingToCompare));
     assert_eq!(verdict(&result, "SSE, CPU"), Verdict::NotShown(Reason::NotMeasured));
     assert_eq!(verdict(&result, "two cores"), Verdict::NotShown(Reason::TooFewCores));
+    result.settings.agents = 10;
+    assert_eq!(verdict(&result, "64 connections, against nginx"), Verdict::NotShown(Reason::OtherConditions));
     result.settings.smoke = true;
     assert_eq!(verdict(&result, "64 connections, against nginx"), Verdict::NotShown(Reason::Smoke));
     result.scenarios.clear();

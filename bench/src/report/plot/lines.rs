@@ -76,8 +76,8 @@ impl Axis {
 // === impl Line ===
 
 impl Line {
-    pub(super) fn new(key: &Key<'_>, points: Vec<(f64, f64)>) -> Self {
-        Self { label: format::name(key), colour: super::colour(key), points }
+    pub(super) fn new(key: &Key<'_>, mark: &str, points: Vec<(f64, f64)>) -> Self {
+        Self { label: format!("{}{mark}", format::name(key)), colour: super::colour(key), points }
     }
 
     /// For those who do not see it.
