@@ -38,6 +38,7 @@ mod wire;
 
 use std::io::Write as _;
 
+use anyhow::ensure;
 pub use args::Args;
 use args::{Command, LoadArgs};
 use plan::Plan;
@@ -67,5 +68,9 @@ fn put(kind: Kind, args: &LoadArgs) -> anyhow::Result<()> {
     } else {
         writeln!(out, "{report}")?;
     }
+    ensure!(
+        report.interrupted || report.has_answers(),
+        "nothing was answered well: check the path, and the server"
+    );
     Ok(())
 }

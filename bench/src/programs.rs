@@ -1,5 +1,6 @@
 //! Which programs of Krypton are measured.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Name of the gateway's program.
@@ -26,9 +27,12 @@ impl Programs {
         Self { gateway: folder.join(GATEWAY), controller: folder.join(CONTROLLER) }
     }
 
-    /// The one of them that is not there.
+    /// The one of them that is not there, or no program.
     #[must_use]
     pub fn missing(&self) -> Option<&Path> {
-        [&self.gateway, &self.controller].into_iter().find(|path| !path.is_file()).map(PathBuf::as_path)
+        let is_program = |path: &Path| {
+            path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        };
+        [&self.gateway, &self.controller].into_iter().find(|path| !is_program(path)).map(PathBuf::as_path)
     }
 }

@@ -23,19 +23,20 @@ mod start;
 mod streams;
 mod table_update;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use krypton_e2e::state::{self, RunDir};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::peers::PeerKind;
 use crate::procfs;
 use crate::programs::Programs;
 use crate::report;
-use crate::result::{RunResult, SCHEMA, ScenarioResult};
+use crate::result::{Doubt, RunResult, SCHEMA, ScenarioResult};
 use crate::stats::Build;
 use catalogue::{Kind, Scenario};
 use stage::{Plan, Stage, share_cores};
@@ -50,7 +51,7 @@ pub struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Who takes part
+    /// Who takes part, as krypton,nginx
     #[arg(long, value_delimiter = ',', default_values_t = PeerKind::ALL)]
     peers: Vec<PeerKind>,
 
@@ -74,7 +75,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["rounds", "duration", "quick", "agents"])]
     smoke: bool,
 
-    /// Folder for the results
+    /// Folder for the results; those of the run before are kept there as results.before.json
     #[arg(long, value_name = "DIR", default_value = "bench-results")]
     out: PathBuf,
 
@@ -95,29 +96,61 @@ pub struct Args {
     load_cores: Vec<usize>,
 }
 
+/// Longest time of a measurement: that of the generator.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// Open files without which nothing can be measured: 512 connections and what else is open.
+const FILES: u64 = 1024;
+
+/// Signals after which a run ends with what it has.
+struct Stop([Signal; 3]);
+
+// === impl Stop ===
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]))
+    }
+
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
 // === impl Args ===
 
 impl Args {
     fn plan(&self) -> anyhow::Result<Plan> {
         let programs = match &self.programs {
-            Some(folder) => folder.clone(),
+            Some(folder) => std::path::absolute(folder).context("--programs")?,
             None => std::env::current_exe()?.parent().context("this program is in a folder")?.to_owned(),
         };
         let plain = Programs::in_folder(&programs);
-        let pgo = self.pgo_gateway.clone();
+        let pgo = match &self.pgo_gateway {
+            // A name without a folder would be looked for where programs of the system are.
+            Some(path) => Some(std::path::absolute(path).context("--pgo-gateway")?),
+            None => None,
+        };
         let pgo = pgo.map(|gateway| (Build::Pgo, Programs { gateway, ..plain.clone() }));
         let programs: Vec<_> = [(Build::Plain, plain)].into_iter().chain(pgo).collect();
         if let Some(path) = programs.iter().find_map(|(_, programs)| programs.missing())
             && self.peers.contains(&PeerKind::Krypton)
         {
-            bail!("{} is not there; build it, or name it by --programs or --pgo-gateway", path.display());
+            bail!(
+                "{} is not there, or no program; build it, or name it by --programs or --pgo-gateway",
+                path.display()
+            );
         }
         let usable = procfs::allowed_cores()?;
         let (proxy_cores, load_cores) = share_cores(&usable, &self.proxy_cores, &self.load_cores)?;
-        if usable.len() == 1 {
-            eprintln!(
-                "This machine has one core: proxy, generator and origin share it, and no figure is of use."
-            );
+        if proxy_cores.iter().any(|core| load_cores.contains(core)) {
+            eprintln!("Proxy, generator and origin share a core: no figure is of use.");
         }
         let (rounds, duration, agents, shrink) = match (self.quick, self.smoke) {
             (true, _) => (3, Duration::from_millis(1500), self.agents, 1),
@@ -125,7 +158,11 @@ impl Args {
             _ => (self.rounds, self.duration, self.agents, 1),
         };
         ensure!(agents > 0, "--agents must be 1 or more");
-        ensure!(!duration.is_zero(), "--duration must be more than 0");
+        ensure!(
+            !duration.is_zero() && duration <= LONGEST,
+            "--duration {duration:?} is not above 0 and at most {LONGEST:?}"
+        );
+        enough_files()?;
         let warm_up = Duration::from_secs(1).min(duration / 3);
         let (peers, smoke) = (self.peers.clone(), self.smoke);
         Ok(Plan {
@@ -201,14 +238,15 @@ async fn run(plan: Plan, chosen: &[&'static Scenario], out: &Path) -> anyhow::Re
     };
     let bar = progress(&plan, chosen);
     // One for all scenarios: a signal that comes between two of them counts as well.
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
+    let mut stop = Stop::listen()?;
     let mut stage = Stage::set(plan).await?;
+    let mut is_kept = false;
     for scenario in chosen {
-        let mut found = begin(scenario);
+        let mut found = begin(scenario, result.settings.smoke);
         let ended = tokio::select! {
             biased;
             // A terminal interrupts the generator too; that it ends is no failure then.
-            _ = interrupt.recv() => {
+            () = stop.asked() => {
                 result.aborted = Some(format!("it was interrupted in {}", scenario.name));
                 Ok(())
             }
@@ -221,28 +259,48 @@ async fn run(plan: Plan, chosen: &[&'static Scenario], out: &Path) -> anyhow::Re
         }
         result.scenarios.push(found);
         result.peers = stage.seen.values().cloned().collect();
-        write(&result, out)?;
+        keep(&result, out, &mut is_kept)?;
         if result.aborted.is_some() {
             break;
         }
     }
     bar.finish_and_clear();
     stage.clear().await;
-    for path in report::write(&result, out)? {
-        println!("{}", path.display());
+    if is_kept {
+        for path in report::write(&result, out)? {
+            println!("{}", path.display());
+        }
     }
     let failed: Vec<_> =
         result.scenarios.iter().filter(|s| s.samples.is_empty()).map(|s| s.name.as_str()).collect();
     ensure!(result.aborted.is_none(), "the run is not whole: {}", result.aborted.unwrap_or_default());
     ensure!(failed.is_empty(), "nothing was measured in {}", failed.join(", "));
+    let samples = result.scenarios.iter().flat_map(|scenario| &scenario.samples);
+    let dead: BTreeSet<_> =
+        samples.filter(|sample| sample.doubts.contains(&Doubt::PeerDied)).map(|s| s.peer.as_str()).collect();
+    ensure!(dead.is_empty(), "ended while it was measured: {}", Vec::from_iter(dead).join(", "));
     Ok(())
 }
 
-fn begin(scenario: &Scenario) -> ScenarioResult {
+/// Whether this process may open as many files as the smallest scenarios need; [`Stage`] raises the soft limit.
+fn enough_files() -> anyhow::Result<()> {
+    let (_, hard) = rlimit::Resource::NOFILE.get().context("cannot read the limit of open files")?;
+    ensure!(
+        hard >= FILES,
+        "a run needs {FILES} open files and may have {hard}: run `ulimit -n {FILES}` as root before"
+    );
+    Ok(())
+}
+
+fn begin(scenario: &Scenario, is_smoke: bool) -> ScenarioResult {
     ScenarioResult {
         name: scenario.name.to_owned(),
         title: scenario.title.to_owned(),
-        load: scenario.load(),
+        load: if is_smoke {
+            format!("{}; scaled down to look whether it works", scenario.load())
+        } else {
+            scenario.load()
+        },
         primary: scenario.primary,
         samples: Vec::new(),
         notes: Vec::new(),
@@ -283,6 +341,19 @@ fn progress(plan: &Plan, chosen: &[&'static Scenario]) -> ProgressBar {
         ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} about {eta} left: {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
+}
+
+/// Writes what there is, once there is something. What an earlier run left is put aside before.
+fn keep(result: &RunResult, out: &Path, is_kept: &mut bool) -> anyhow::Result<()> {
+    if result.scenarios.iter().all(|scenario| scenario.samples.is_empty()) {
+        return Ok(());
+    }
+    let path = out.join("results.json");
+    if !std::mem::replace(is_kept, true) && path.is_file() {
+        std::fs::rename(&path, out.join("results.before.json"))
+            .with_context(|| path.display().to_string())?;
+    }
+    write(result, out)
 }
 
 /// As editors do: what is there stays whole until the new one is.

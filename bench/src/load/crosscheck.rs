@@ -50,6 +50,12 @@ pub(super) fn main(args: &CrosscheckArgs) -> anyhow::Result<()> {
         Protocol::Http1 => vec![Tool::Ours, Tool::Wrk, Tool::H2load],
         Protocol::H2c => vec![Tool::Ours, Tool::H2load],
     };
+    // Better before than after the first turn.
+    for tool in &tools {
+        let program = command(*tool, args, seconds)?;
+        let there = Command::new(program.get_program()).arg("--version").output();
+        ensure!(there.is_ok(), "{} is not there: install it, or name it by --{0}", tool.name());
+    }
     super::limits::pin(&args.cores)?;
     let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); tools.len()];
     for round in 1..=args.rounds {

@@ -35,6 +35,7 @@ impl Target {
             "{url:?} asks for TLS, which load does not speak: {help}"
         );
         ensure!(scheme == "http" || scheme == "ws", "{url:?} is of no protocol that load speaks: {help}");
+        ensure!(!rest.contains('#'), "{url:?} has a fragment, which is never sent: {help}");
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let uri: Uri = format!("http://{authority}/")
             .parse()
@@ -44,7 +45,15 @@ impl Target {
             .filter(|host| !host.is_empty())
             .with_context(|| format!("{url:?} has no host: {help}"))?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let address = (bare, uri.port_u16().unwrap_or(80))
+        // `Uri` lets a port be any digits, and forgets those that are none.
+        let port = match authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
+            Some((_, port)) => {
+                port.parse().with_context(|| format!("{url:?} has no port {port:?}: {help}"))?
+            }
+            None => 80,
+        };
+        ensure!(!authority.contains('@'), "{url:?} holds credentials, which load does not send: {help}");
+        let address = (bare, port)
             .to_socket_addrs()
             .ok()
             .and_then(|mut found| found.next())
@@ -76,6 +85,9 @@ mod tests {
         let error = |url| format!("{:#}", Target::new(url, false).unwrap_err());
         assert!(error("127.0.0.1:80/").contains("is not a URL"), "{}", error("127.0.0.1:80/"));
         assert!(error("http://").contains("URL") || error("http:///x").contains("host"));
+        assert!(error("http://127.0.0.1:99999/").contains("no port"));
+        assert!(error("http://u:p@127.0.0.1:80/").contains("credentials"));
+        assert!(error("http://127.0.0.1/#a").contains("fragment"));
         assert!(error("https://127.0.0.1/").contains("TLS"));
         assert!(error("ftp://127.0.0.1/").contains("no protocol"));
         assert!(error("http://192.0.2.1/").contains("--allow-remote"));

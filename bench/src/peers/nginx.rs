@@ -31,7 +31,12 @@ pub(super) async fn start(mut start: Start<'_>) -> Result<Peer, StartError> {
         // Room for every agent at once, so that look-ups rarely meet another one.
         ("hash_size", &(setup.agents.max(1024) * 2).to_string()),
     ];
-    let switches = [("access_log", setup.access_log), ("buffering", setup.buffering), ("h2c", setup.h2c)];
+    let switches = [
+        ("access_log", setup.access_log),
+        ("buffering", setup.buffering),
+        ("h2c", setup.h2c),
+        ("one_process", setup.threads == 1),
+    ];
     let path = start.configure("nginx.conf", TEMPLATE, &switches, &values)?;
     let args = ["-e", "stderr", "-p", folder, "-c", &path].map(str::to_owned);
     let args = args.each_ref().map(String::as_str);

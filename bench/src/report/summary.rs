@@ -8,7 +8,7 @@ use super::format::{counted, figure, head, percent, plain, times};
 use super::page::day;
 use super::page::verdicts::{bound, counts, with_ends};
 use super::table::{Cell, KRYPTON, Row, Table};
-use crate::result::{Metric, RunResult, ScenarioResult};
+use crate::result::{RunResult, ScenarioResult};
 use crate::stats::{CLAIM_ROUNDS, Verdict, judge};
 
 /// The whole of it.
@@ -118,10 +118,11 @@ fn shown(scenario: &ScenarioResult, row: &Row<'_>, cell: Cell) -> String {
     text
 }
 
-/// What a reader has to know of figures about CPU at one rate for all.
+/// What a reader has to know of a scenario's figures. A note goes on with the log of who ended: that is for the page.
 fn notes(scenario: &ScenarioResult) -> Option<String> {
-    let is_asked = scenario.primary == Metric::CpuPerRequestUs && !scenario.notes.is_empty();
-    is_asked.then(|| format!("{}: {}", escaped(&scenario.title), escaped(&scenario.notes.join(" "))))
+    let first = |note: &String| note.lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
+    let notes: Vec<_> = scenario.notes.iter().map(first).collect();
+    (!notes.is_empty()).then(|| format!("{}: {}", escaped(&scenario.title), escaped(&notes.join(" "))))
 }
 
 /// How far to trust it.

@@ -33,16 +33,17 @@ pub(super) async fn run(
         for at in order(subjects.len(), round) {
             let subject = subjects[at];
             bar.set_message(format!("{}: {} {}", found.name, subject.variant.peer, subject.variant.label()));
-            let sample = match measure(stage, subject).await {
-                Ok(sample) => sample,
-                Err(error) => match stage.death(subject.variant) {
-                    Some(why) => {
-                        found.notes.push(format!("{} ended in round {round}: {why}", subject.variant.peer));
-                        dead.push(subject.variant);
-                        Some(Sample { doubts: vec![Doubt::PeerDied], ..Sample::default() })
-                    }
-                    None => return Err(error),
-                },
+            let measured = measure(stage, subject).await;
+            let sample = match (measured, stage.death(subject.variant)) {
+                (sample, None) => sample?,
+                // One of its processes may have ended unseen by who called it.
+                (sample, Some(why)) => {
+                    found.notes.push(format!("{} ended in round {round}: {why}", subject.variant.named()));
+                    dead.push(subject.variant);
+                    let mut sample = sample.ok().flatten().unwrap_or_default();
+                    sample.doubts.push(Doubt::PeerDied);
+                    Some(sample)
+                }
             };
             bar.inc(1);
             stage.trim_logs()?;
