@@ -291,7 +291,7 @@ mod tests {
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<LoadReport>(&text).unwrap(), report);
         let said = report.to_string();
-        let busy = Generator { busy_percent: 97.0, ..report.generator.clone() };
+        let busy = Generator { busy_percent: 97.0, ..report.generator };
         let busy = LoadReport { generator: busy, ..report.clone() }.to_string();
         assert!(busy.contains("THE GENERATOR WAS THE LIMIT"), "{busy}");
         for words in ["INTERRUPTED", "1.0/s", "status_503 4", "p99.99", "SENT LATE"] {
