@@ -38,6 +38,19 @@ async fn a_head_passes_before_any_byte_of_its_body() {
 }
 
 #[tokio::test]
+async fn a_head_and_a_body_that_are_both_there_come_in_one_packet() {
+    let (_gateway, mut client, mut conn) = begin_call().await;
+    for packets in 1..20 {
+        conn.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde").await;
+        client.head().await;
+        client.expect("abcde").await;
+        assert_eq!(client.packets(), packets);
+        client.send(GET).await;
+        conn.expect_request().await;
+    }
+}
+
+#[tokio::test]
 async fn a_part_of_a_body_of_known_length_passes_at_once() {
     let (_gateway, mut client, mut conn) = begin_call().await;
     conn.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\na").await;

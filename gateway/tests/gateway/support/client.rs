@@ -1,6 +1,7 @@
 //! An HTTP/1 client that shows what came over the socket, and when.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -121,6 +122,12 @@ impl Client {
         let size = usize::from_str_radix(std::str::from_utf8(&line[..end]).expect("hex"), 16).expect("hex");
         let chunk = self.take(size + 2).await;
         (size > 0).then(|| chunk[..size].to_vec())
+    }
+
+    /// Packets with data that have come so far.
+    pub(crate) fn packets(&self) -> u32 {
+        let info = pingora::protocols::l4::ext::get_tcp_info(self.tcp.as_raw_fd());
+        info.expect("the kernel tells of its sockets").tcpi_data_segs_in
     }
 
     /// This many bytes.
