@@ -243,6 +243,10 @@ async fn run(plan: Plan, chosen: &[&'static Scenario], out: &Path) -> anyhow::Re
     let mut is_kept = false;
     for scenario in chosen {
         let mut found = begin(scenario, result.settings.smoke);
+        if bar.is_hidden() {
+            // Into a file goes no bar, but whoever reads it wants to know how far it is.
+            eprintln!("{}: {}", scenario.name, scenario.title);
+        }
         let ended = tokio::select! {
             biased;
             // A terminal interrupts the generator too; that it ends is no failure then.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::format::{counted, figure, head, name, number, percent, plain};
+use super::format::{counted, figure, head, name, percent, plain};
 use super::table::{Cell, KRYPTON, Row, Table};
 use crate::result::{Metric, RunResult, ScenarioResult};
 use crate::stats::{self, Interval, LOOK_ROUNDS};
@@ -205,7 +205,7 @@ impl Change {
             let [low, mid, high] = [low, mid, high].map(|change| percent(change / self.before));
             return format!("{mid} ({low} to {high})");
         }
-        let [low, mid, high] = [low, mid, high].map(number);
+        let [low, mid, high] = [low, mid, high].map(|change| figure(self.metric, change));
         format!("{mid} more ({low} to {high})")
     }
 }

@@ -176,7 +176,7 @@ pub(super) async fn over_tables(
     .await
 }
 
-/// Krypton on so many cores.
+/// Krypton on so many cores, from the first one on: it does not keep to those that the other scenarios have.
 ///
 /// # Errors
 /// When it does not work as it should, or the generator does not.

@@ -327,7 +327,8 @@ impl std::fmt::Display for Call {
             Some(body) => write!(f, "POST of {body} bytes, answers of {} bytes", self.answer)?,
             None => write!(f, "GET, answers of {} bytes", self.answer)?,
         }
-        write!(f, ", {} connections", self.connections)?;
+        let s = if self.connections == 1 { "" } else { "s" };
+        write!(f, ", {} connection{s}", self.connections)?;
         self.h2_streams.map_or(Ok(()), |streams| write!(f, " with {streams} calls at a time"))
     }
 }
@@ -375,7 +376,8 @@ impl Variant {
 /// A name that means none; with those that there are.
 pub(super) fn choose(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     for name in names {
-        if !ALL.iter().any(|scenario| scenario.name.starts_with(name.as_str())) {
+        // Every name begins with an empty one, which is what an unset variable of a script becomes.
+        if name.is_empty() || !ALL.iter().any(|scenario| scenario.name.starts_with(name.as_str())) {
             let all: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
             anyhow::bail!("there is no scenario {name:?}; there are {}", all.join(", "));
         }

@@ -92,7 +92,8 @@ pub(super) async fn run(
     }
     found.notes.push(
         "CPU for each call is counted over the calls at the rate; those that look for a new agent, one a millisecond \
-         until it answers, are in the CPU and not in the count."
+         until it answers, are in the CPU and not in the count. From change to use counts from before the Agent is \
+         written, and its endpoints after it."
             .to_owned(),
     );
     rounds::run(stage, found, &Subject::each(variants), bar, async |stage, Subject { variant, .. }| {
