@@ -41,6 +41,7 @@ use std::io::Write as _;
 use anyhow::ensure;
 pub use args::Args;
 use args::{Command, LoadArgs};
+pub(crate) use plan::MAX_DURATION;
 use plan::Plan;
 pub use report::{Generator, Kind, LoadReport, Sse};
 

@@ -32,6 +32,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use krypton_e2e::state::{self, RunDir};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::load::MAX_DURATION;
 use crate::peers::PeerKind;
 use crate::procfs;
 use crate::programs::Programs;
@@ -96,9 +97,6 @@ pub struct Args {
     load_cores: Vec<usize>,
 }
 
-/// Longest time of a measurement: that of the generator.
-const LONGEST: Duration = Duration::from_hours(1);
-
 /// Open files without which nothing can be measured: 512 connections and what else is open.
 const FILES: u64 = 1024;
 
@@ -159,8 +157,8 @@ impl Args {
         };
         ensure!(agents > 0, "--agents must be 1 or more");
         ensure!(
-            !duration.is_zero() && duration <= LONGEST,
-            "--duration {duration:?} is not above 0 and at most {LONGEST:?}"
+            !duration.is_zero() && duration <= MAX_DURATION,
+            "--duration {duration:?} is not above 0 and at most {MAX_DURATION:?}"
         );
         enough_files()?;
         let warm_up = Duration::from_secs(1).min(duration / 3);
@@ -213,9 +211,10 @@ fn possible(
     plan: &Plan,
     are_named: bool,
 ) -> anyhow::Result<Vec<&'static Scenario>> {
+    let is_root = rustix::process::geteuid().is_root();
     let mut possible = Vec::new();
     for scenario in chosen {
-        match scenario.obstacle(&plan.peers, &plan.builds()) {
+        match scenario.obstacle(&plan.peers, &plan.builds(), is_root) {
             None => possible.push(scenario),
             Some(why) if are_named => bail!("{}: {why}", scenario.name),
             Some(why) => eprintln!("{} is left out: {why}", scenario.name),

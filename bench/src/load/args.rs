@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Subcommand, ValueEnum};
 
 /// What to load a server with.
@@ -103,8 +104,8 @@ pub struct TrafficArgs {
     pub allow_remote: bool,
 }
 
-/// Longest body of a request.
-const MAX_BODY_BYTES: usize = 1 << 30;
+/// Longest body of a request: it is held in memory.
+const MAX_BODY_BYTES: u64 = 1 << 30;
 
 /// Flags that say what is asked.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -119,19 +120,13 @@ pub struct CallArgs {
     pub method: Option<String>,
 
     /// Bytes of the body of each request, or of each message of a WebSocket
-    #[arg(long, short, default_value_t = 0, value_name = "N", conflicts_with = "mix", value_parser = body_bytes)]
+    #[arg(long, short, default_value_t = 0, value_name = "N", conflicts_with = "mix", value_parser = RangedU64ValueParser::<usize>::new().range(..=MAX_BODY_BYTES))]
     pub body_bytes: usize,
 
     /// A line "WEIGHT METHOD PATH BODY_BYTES" (the last may be left out), repeated for several, or a file of such lines;
     /// the path is appended to that of the URL
     #[arg(long, value_name = "LINE|FILE")]
     pub mix: Vec<String>,
-}
-
-/// A body is held in memory.
-fn body_bytes(text: &str) -> Result<usize, String> {
-    let bytes = text.parse().map_err(|_| "not a number of bytes".to_owned())?;
-    if bytes > MAX_BODY_BYTES { Err(format!("at most {MAX_BODY_BYTES}")) } else { Ok(bytes) }
 }
 
 /// Flags of the comparison with other generators.

@@ -18,7 +18,7 @@ use super::target::Target;
 const MAX_CONNECTIONS: usize = 200_000;
 
 /// Of one run: nobody forgets a load for longer.
-const MAX_DURATION: Duration = Duration::from_hours(1);
+pub(crate) const MAX_DURATION: Duration = Duration::from_hours(1);
 
 /// More than any machine of this kind answers.
 const MAX_RATE: f64 = 10_000_000.0;

@@ -1,4 +1,4 @@
-//! Which scenarios there are.
+//! Which scenarios there are. Pure.
 //!
 //! Owns names, loads and who takes part in what. Never runs anything.
 
@@ -280,12 +280,12 @@ impl Scenario {
         all.flat_map(|best| self.of(best)).collect()
     }
 
-    /// Why it cannot be run here.
-    pub(super) fn obstacle(&self, peers: &[PeerKind], builds: &[Build]) -> Option<&'static str> {
+    /// Why it cannot be run with these, by root or not.
+    pub(super) fn obstacle(&self, peers: &[PeerKind], builds: &[Build], root: bool) -> Option<&'static str> {
         if self.variants(peers, builds).is_empty() {
             return Some("none of --peers takes part in it");
         }
-        let needs_root = matches!(self.kind, Kind::Churn) && !rustix::process::geteuid().is_root();
+        let needs_root = matches!(self.kind, Kind::Churn) && !root;
         needs_root.then_some("it needs root, for addresses that the Kubernetes API takes as endpoints")
     }
 

@@ -56,3 +56,15 @@ fn every_target_has_its_samples() {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_run_says_why() {
+    let of = |name: &str, peers: &[PeerKind], is_root| {
+        choose(&[name.to_owned()]).unwrap()[0].obstacle(peers, &[Build::Plain], is_root)
+    };
+    assert_eq!(of("churn", &[PeerKind::Krypton], true), None);
+    assert!(of("churn", &[PeerKind::Krypton], false).unwrap().contains("root"));
+    assert!(of("start", &[PeerKind::Nginx], true).unwrap().contains("--peers"));
+    assert_eq!(of("rate-2k", &[PeerKind::Nginx], false), None);
+    assert!(choose(&[String::new()]).is_err());
+}
