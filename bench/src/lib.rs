@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod at_scale;
+mod busy_poll;
 pub mod load;
 pub mod origin;
 pub mod peers;

@@ -39,6 +39,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::busy_poll::busy_poll;
+
 pub mod body;
 mod http1;
 mod http2;
@@ -71,6 +73,10 @@ pub struct Args {
     /// Threads that answer
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,
+
+    /// Never sleep, so that a client does not pay for waking this process. Takes its cores for itself
+    #[arg(long)]
+    pub busy_poll: bool,
 
     /// Cores to run on, as 1,2 [default: all]
     #[arg(long, value_name = "CORE,...", value_delimiter = ',')]
@@ -127,6 +133,9 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
         let (sender, connections) = mpsc::channel(HANDED_OVER);
         let shared = Arc::clone(&shared);
         let runtime = Builder::new_current_thread().enable_all().build()?;
+        if args.busy_poll {
+            runtime.spawn(busy_poll());
+        }
         thread::Builder::new()
             .name("origin".to_owned())
             .spawn(move || runtime.block_on(work(connections, shared)))?;

@@ -178,6 +178,10 @@ impl Args {
     }
 }
 
+/// What a reader of such a scenario should know.
+const BUSY_POLL: &str = "Generator and origin did not sleep, so no proxy paid for waking them. Where the two share a core \
+                         that makes single calls wait: latency is told by the scenarios named rate.";
+
 /// Runs them, and writes results, page and summary.
 ///
 /// # Errors
@@ -317,6 +321,10 @@ async fn measure(
     bar: &ProgressBar,
 ) -> anyhow::Result<()> {
     let variants = scenario.variants(&stage.plan.peers, &stage.plan.builds());
+    stage.set_busy_poll(scenario.busy_poll()).await?;
+    if stage.busy_poll {
+        stage.note(BUSY_POLL.to_owned());
+    }
     stage.keep_only(&variants).await;
     match scenario.kind {
         Kind::Calls { call, pace, .. } => calls::run(stage, found, &variants, call, pace, bar).await,

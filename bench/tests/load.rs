@@ -84,6 +84,20 @@ async fn a_known_delay_is_in_every_latency() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_polls_busily_does_not_sleep_and_cannot_tell_its_limit() -> Result<()> {
+    let server = Server::late(Duration::from_millis(20)).await?;
+    for (flag, is_busy) in [("", false), ("--busy-poll", true)] {
+        let line = format!("requests --connections 1 --duration 1s --warm-up 0s {flag}");
+        let report = load(&line, &[server.url("/")]).await?;
+        let used = report.generator;
+        assert_eq!(used.busy_percent + used.waited_percent >= 80.0, is_busy, "{used:?}");
+        assert!(!used.was_the_limit, "{used:?}");
+        assert!(report.completed > 0, "{report}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() -> Result<()> {
     let server = Server::stalling(Duration::from_millis(300)).await?;
     let open = load("requests --rate 200 --connections 8 --duration 3s", &[server.url("/")]).await?;

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures::{SinkExt as _, StreamExt as _};
 use http::Method;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use krypton_bench::origin::{Origin, body, now_ns};
+use krypton_bench::procfs;
 use krypton_e2e::client::{Body, Events, full, get, get_by, keeping_client, request, send};
+use krypton_e2e::wait::eventually;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -54,6 +56,21 @@ async fn answers_have_the_size_that_was_asked_for() {
     assert_eq!(get_by(&client, address, "/v1/agents/team-0/agent-0/bytes/1").await.unwrap().status, 404);
     assert_eq!(get_by(&client, address, "/bytes/x").await.unwrap().status, 400);
     assert_eq!(get_by(&client, address, "/echo?a=b").await.unwrap().json()["target"], "/echo?a=b");
+}
+
+#[tokio::test]
+async fn who_polls_busily_does_not_sleep_and_answers() {
+    let mut origin = origin(&["--busy-poll"]).await.unwrap();
+    let pid = origin.process().pid();
+    eventually("it uses CPU though nobody calls", SOON, async || {
+        let used = procfs::usage(&[pid])?.cpu();
+        ensure!(used >= Duration::from_millis(300), "{used:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let answer = get_by(&keeping_client(), origin.addresses()[0], "/bytes/10").await.unwrap();
+    assert_eq!(answer.body.len(), 10);
 }
 
 #[tokio::test]

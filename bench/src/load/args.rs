@@ -59,6 +59,10 @@ pub struct TrafficArgs {
     #[arg(long, value_delimiter = ',', value_name = "CORE,…")]
     pub cores: Vec<usize>,
 
+    /// Never sleep, so that a server does not pay for waking this process. Takes its cores for itself
+    #[arg(long)]
+    pub busy_poll: bool,
+
     /// Addresses to connect from, in turn: one has some 28,000 ports to a server
     #[arg(long, value_delimiter = ',', value_name = "ADDRESS,…")]
     pub source: Vec<IpAddr>,

@@ -39,6 +39,8 @@ pub(super) struct Plan {
     pub(super) threads: usize,
     /// Empty: any.
     pub(super) cores: Vec<usize>,
+    /// Threads do not sleep.
+    pub(super) busy_poll: bool,
     /// Empty: any. Of the same family as all groups.
     pub(super) sources: Vec<IpAddr>,
     /// On all connections.
@@ -120,6 +122,7 @@ impl Plan {
             connections,
             threads: traffic.threads.min(connections),
             cores: traffic.cores.clone(),
+            busy_poll: traffic.busy_poll,
             sources: traffic.source.clone(),
             protocol: traffic.protocol,
             streams_per_connection: streams,

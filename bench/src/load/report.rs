@@ -252,14 +252,14 @@ fn round(percent: f64) -> f64 {
 // === impl Generator ===
 
 impl Generator {
-    /// Of what the process used in `length`, on `threads` threads.
+    /// Of what the process used in `length`, on `threads` threads. Where it polls busily, that says nothing of its limit.
     #[must_use]
-    pub(super) fn new(used: &Used, length: Duration, threads: usize, seen: &Seen) -> Self {
+    pub(super) fn new(used: &Used, length: Duration, threads: usize, busy_poll: bool, seen: &Seen) -> Self {
         let late_us_p99 = float(seen.late.value_at_quantile(0.99)) / 1000.0;
         let busy_percent = used.busy_percent(length, threads);
         let waited_percent = used.waited_percent(length, threads);
-        let was_the_limit = nanos(length) > 0
-            && (busy_percent + waited_percent >= BUSY_LIMIT_PERCENT || late_us_p99 >= LATE_LIMIT_US);
+        let is_full = !busy_poll && busy_percent + waited_percent >= BUSY_LIMIT_PERCENT;
+        let was_the_limit = nanos(length) > 0 && (is_full || late_us_p99 >= LATE_LIMIT_US);
         Self {
             cpu_seconds_user: used.user.as_secs_f64(),
             cpu_seconds_system: used.system.as_secs_f64(),
@@ -284,7 +284,7 @@ mod tests {
         seen.failures.insert(super::super::failure::Failure::Status(503), 4);
         seen.late.record(2_000_000).unwrap();
         let length = Duration::from_secs(2);
-        let generator = Generator::new(&Used::default(), length, 1, &seen);
+        let generator = Generator::new(&Used::default(), length, 1, false, &seen);
         assert!(generator.was_the_limit);
         let mut report = LoadReport::new(Kind::Sse, length, &seen, generator);
         report.interrupted = true;

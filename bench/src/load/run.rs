@@ -95,7 +95,7 @@ pub(super) fn run(plan: Plan) -> anyhow::Result<LoadReport> {
     let seen = join(threads?);
     let (used, seen) = (used?, seen?);
     let length = Duration::from_nanos(window.length_ns());
-    let generator = Generator::new(&used, length, plan.threads, &seen);
+    let generator = Generator::new(&used, length, plan.threads, plan.busy_poll, &seen);
     let mut report = LoadReport::new(plan.kind, length, &seen, generator);
     report.interrupted = run.interrupted.load(Relaxed);
     Ok(report)

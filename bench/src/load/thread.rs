@@ -35,6 +35,7 @@ use super::report::Kind;
 use super::schedule::Schedule;
 use super::websocket::Echo;
 use super::{idle, limits, sse};
+use crate::busy_poll::busy_poll;
 
 /// Bytes that a connection reads at once with the head of an answer: a small answer comes whole.
 const BUFFER: usize = 16 * 1024;
@@ -116,6 +117,9 @@ async fn run(share: &Share) -> anyhow::Result<Seen> {
         arrivals: OnceCell::new(),
         go: watch::Sender::new(false),
     });
+    if share.plan.busy_poll {
+        tokio::task::spawn_local(busy_poll());
+    }
     let mut tasks = JoinSet::new();
     let scratch = http1::scratch();
     for connection in connections {

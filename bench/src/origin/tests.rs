@@ -27,6 +27,7 @@ async fn streams_send_in_turn_and_leave_none_out() {
 #[test]
 fn stalls_need_both_flags_and_a_pause_between_them() {
     let args = |every, length| Args {
+        busy_poll: false,
         listen: Vec::new(),
         threads: 1,
         cores: Vec::new(),

@@ -11,11 +11,14 @@ use super::measure::{self, Reading, to_f64};
 use super::rounds::{self, Subject};
 use super::stage::Stage;
 use crate::peers::{Peer, PeerKind};
-use crate::result::{Metric, Sample, ScenarioResult};
+use crate::result::{Doubt, Metric, Sample, ScenarioResult};
 use crate::stats::{matters, median};
 
 /// Agents that are called in turn: more than a processor remembers the way to, fewer than a command line holds.
 const CALLED: usize = 50;
+
+/// A proxy that is less busy in a closed loop, in percent of its cores, was not the limit.
+const FULL: f64 = 90.0;
 
 /// How long it is looked for what a peer can do at most.
 const LOOK: Duration = Duration::from_secs(2);
@@ -124,7 +127,7 @@ async fn learn_capacity(stage: &mut Stage, variant: Variant, call: Call) -> anyh
 
 fn load(stage: &Stage, call: Call, rate: Option<f64>) -> Load {
     let load = Load::calls(call, call.connections, &stage.plan.load_cores).rate(rate);
-    load.time(stage.plan.duration, stage.plan.warm_up)
+    load.busy_poll(stage.busy_poll).time(stage.plan.duration, stage.plan.warm_up)
 }
 
 async fn measured(peer: &Peer, call: Call, load: Load, cores: &[usize]) -> anyhow::Result<Sample> {
@@ -138,7 +141,12 @@ async fn measured(peer: &Peer, call: Call, load: Load, cores: &[usize]) -> anyho
     let before = Reading::of(peer)?;
     generating.until("measured").await?;
     let window = Reading::of(peer)?.since(&before, cores);
-    Ok(measure::calls(&generating.report().await?, &window))
+    let mut sample = measure::calls(&generating.report().await?, &window);
+    // One connection leaves time to everybody.
+    if !load.knows_its_limit() && call.connections > 1 && window.busy() < FULL * to_f64(cores.len()) {
+        sample.doubts.push(Doubt::GeneratorWasTheLimit);
+    }
+    Ok(sample)
 }
 
 /// URLs of agents all over the table.

@@ -271,6 +271,15 @@ impl Scenario {
         }
     }
 
+    /// Whether generator and origin are not to sleep: where CPU or the most that can be done is compared. Latency would
+    /// suffer where the two share a core, and so would the gateway where it is on it too, as in [`Kind::Cores`].
+    pub(super) fn busy_poll(&self) -> bool {
+        match self.kind {
+            Kind::Calls { pace, .. } => matches!(pace, Pace::Closed | Pace::HalfOfTheSlowest),
+            ref other => matches!(other, Kind::Table { .. }),
+        }
+    }
+
     /// Who takes part, of `peers`, Krypton in each of `builds`.
     pub(super) fn variants(&self, peers: &[PeerKind], builds: &[Build]) -> Vec<Variant> {
         let all = peers.iter().flat_map(|peer| {
@@ -306,17 +315,9 @@ impl Scenario {
             Kind::Calls { .. } | Kind::Events { .. } | Kind::Held { .. } | Kind::EndpointFailure => {
                 vec![best]
             }
-            Kind::Churn
-            | Kind::Table { .. }
-            | Kind::TableUpdate { .. }
-            | Kind::Start
-            | Kind::Cores { .. } => {
-                if is(PeerKind::Krypton) {
-                    vec![best]
-                } else {
-                    Vec::new()
-                }
-            }
+            // Of the others it is about Krypton alone.
+            _ if is(PeerKind::Krypton) => vec![best],
+            _ => Vec::new(),
         }
     }
 }

@@ -115,7 +115,7 @@ impl World {
     async fn build(plan: &Plan, variant: Variant) -> anyhow::Result<Self> {
         let bridge = Bridge::create()?;
         let addresses = [bridge.add(10)?, bridge.add(11)?, bridge.add(12)?];
-        let origin = start_origin(&addresses, &plan.load_cores).await?;
+        let origin = start_origin(&addresses, &plan.load_cores, false).await?;
         // It has more to do than the gateway. Nothing else starts on this thread meanwhile.
         let pinned = pin_children(&plan.load_cores)?;
         let control_plane = ControlPlane::start().await;

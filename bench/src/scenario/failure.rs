@@ -35,7 +35,7 @@ async fn measured(stage: &mut Stage, variant: Variant) -> anyhow::Result<Option<
     let plan = stage.plan.clone();
     let mut origins = Vec::with_capacity(ADDRESSES.len());
     for address in ADDRESSES {
-        origins.push(start_origin(&[address], &plan.load_cores).await?);
+        origins.push(start_origin(&[address], &plan.load_cores, false).await?);
     }
     let addresses = origins.iter().flat_map(|origin| origin.addresses().to_vec()).collect();
     let setup = stage.setup_with(variant, plan.agents, &plan.proxy_cores, addresses);

@@ -54,6 +54,11 @@ impl Load {
         }
     }
 
+    /// It does not sleep.
+    pub(super) fn busy_poll(self, is_wanted: bool) -> Self {
+        if is_wanted { self.flag("--busy-poll") } else { self }
+    }
+
     pub(super) fn url(self, url: &str) -> Self {
         self.flag(url)
     }
@@ -83,6 +88,12 @@ impl Load {
             None => self.args.extend([flag.to_owned(), value.to_string()]),
         }
         self
+    }
+
+    /// Whether it can tell that it was itself the limit: not when it takes its core whatever there is to do.
+    pub(super) fn knows_its_limit(&self) -> bool {
+        let has = |flag| self.args.iter().any(|arg| arg == flag);
+        has("--rate") || !has("--busy-poll")
     }
 
     pub(super) fn start(&self) -> anyhow::Result<Generating> {

@@ -43,6 +43,8 @@ pub(super) struct Plan {
 pub(super) struct Stage {
     pub(super) plan: Plan,
     pub(super) origin: Origin,
+    /// Whether generator and origin do not sleep.
+    pub(super) busy_poll: bool,
     fleet: Vec<(Key, Peer)>,
     /// Everybody who was started or missing, by name.
     pub(super) seen: BTreeMap<String, PeerInfo>,
@@ -52,8 +54,8 @@ pub(super) struct Stage {
     broken: Vec<Key>,
     /// What a reader of the present scenario should know.
     notes: Vec<String>,
-    /// What each was seen to do at most, in calls a second, whenever it was looked for.
-    capacity: BTreeMap<String, Vec<f64>>,
+    /// What each was seen to do at most, in calls a second, whenever it was looked for; by whether the others slept.
+    capacity: BTreeMap<(String, bool), Vec<f64>>,
 }
 
 /// What makes a peer another one.
@@ -102,10 +104,11 @@ impl Plan {
 
 impl Stage {
     pub(super) async fn set(plan: Plan) -> anyhow::Result<Self> {
-        let origin = start_origin(&ADDRESSES, &plan.load_cores).await?;
+        let origin = start_origin(&ADDRESSES, &plan.load_cores, false).await?;
         Ok(Self {
             plan,
             origin,
+            busy_poll: false,
             fleet: Vec::new(),
             seen: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -229,17 +232,36 @@ impl Stage {
         }
     }
 
-    /// Puts the load on other cores: the generators from now on, and an origin of their own. Peers are ended, since they
-    /// know the old one.
+    /// Puts the load on other cores: the generators from now on, and an origin of their own.
     ///
     /// # Errors
     /// When the origin does not start.
     pub(super) async fn move_load(&mut self, cores: &[usize]) -> anyhow::Result<()> {
         if self.plan.load_cores != cores {
-            self.keep_only(&[]).await;
-            self.origin = start_origin(&ADDRESSES, cores).await?;
             self.plan.load_cores = cores.to_vec();
+            self.renew_origin().await?;
         }
+        Ok(())
+    }
+
+    /// Lets generators and the origin sleep where there is nothing to do, or not. Where they have no core without a
+    /// proxy, they have to.
+    ///
+    /// # Errors
+    /// When the origin does not start.
+    pub(super) async fn set_busy_poll(&mut self, is_wanted: bool) -> anyhow::Result<()> {
+        let has_cores = !self.plan.load_cores.iter().any(|core| self.plan.proxy_cores.contains(core));
+        if self.busy_poll != (is_wanted && has_cores) {
+            self.busy_poll = !self.busy_poll;
+            self.renew_origin().await?;
+        }
+        Ok(())
+    }
+
+    /// Peers are ended, since they know the old one.
+    async fn renew_origin(&mut self) -> anyhow::Result<()> {
+        self.keep_only(&[]).await;
+        self.origin = start_origin(&ADDRESSES, &self.plan.load_cores, self.busy_poll).await?;
         Ok(())
     }
 
@@ -256,12 +278,16 @@ impl Stage {
 
     /// Remembers what a peer can do with such calls.
     pub(super) fn learn_capacity(&mut self, variant: Variant, call: Call, calls_per_second: f64) {
-        self.capacity.entry(capacity_key(variant, call)).or_default().push(calls_per_second);
+        self.capacity.entry(self.capacity_key(variant, call)).or_default().push(calls_per_second);
     }
 
     /// What it was seen to do, in the middle.
     pub(super) fn capacity(&self, variant: Variant, call: Call) -> Option<f64> {
-        self.capacity.get(&capacity_key(variant, call)).map(|found| median(found))
+        self.capacity.get(&self.capacity_key(variant, call)).map(|found| median(found))
+    }
+
+    fn capacity_key(&self, variant: Variant, call: Call) -> (String, bool) {
+        (format!("{}: {call}", variant.named()), self.busy_poll)
     }
 
     /// Ends everything.
@@ -276,16 +302,19 @@ async fn checked(variant: Variant, setup: &Setup) -> Result<Peer, StartError> {
     Ok(peer)
 }
 
-fn capacity_key(variant: Variant, call: Call) -> String {
-    format!("{} {}: {call}", variant.peer, variant.label())
-}
-
 /// An origin that listens at these addresses, all at one port.
-pub(super) async fn start_origin(addresses: &[Ipv4Addr], cores: &[usize]) -> anyhow::Result<Origin> {
+pub(super) async fn start_origin(
+    addresses: &[Ipv4Addr],
+    cores: &[usize],
+    busy_poll: bool,
+) -> anyhow::Result<Origin> {
     let listen: Vec<_> = addresses.iter().map(|address| format!("{address}:0")).collect();
     let cores: Vec<_> = cores.iter().map(ToString::to_string).collect();
     let cores = cores.join(",");
     let mut args = vec!["--cores", &cores];
+    if busy_poll {
+        args.push("--busy-poll");
+    }
     for address in &listen {
         args.extend(["--listen", address]);
     }

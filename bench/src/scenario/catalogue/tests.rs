@@ -58,6 +58,20 @@ fn every_target_has_its_samples() {
 }
 
 #[test]
+fn nobody_sleeps_where_cpu_is_compared_and_latency_is_not_told_from_there() {
+    for scenario in ALL {
+        if scenario.busy_poll() {
+            let of_cpu = [Metric::CpuPerRequestUs, Metric::RequestsPerSecond];
+            assert!(of_cpu.contains(&scenario.primary), "{}", scenario.name);
+        }
+    }
+    let of = |name: &str| choose(&[name.to_owned()]).unwrap()[0].busy_poll();
+    let expected =
+        [("same-rate-1k-64", true), ("saturation-1k-64", true), ("rate-80", false), ("growth-cores", false)];
+    assert_eq!(expected.map(|(name, _)| (name, of(name))), expected);
+}
+
+#[test]
 fn what_cannot_be_run_says_why() {
     let of = |name: &str, peers: &[PeerKind], is_root| {
         choose(&[name.to_owned()]).unwrap()[0].obstacle(peers, &[Build::Plain], is_root)
