@@ -25,6 +25,7 @@ pub mod report;
 pub mod route_table;
 pub mod server;
 pub mod snapshot_file;
+mod text;
 
 #[cfg(test)]
 mod testing;

@@ -4,13 +4,13 @@
 //! Never looks into a call: that is [`crate::proxy`]'s.
 //!
 //! 1. A connection is accepted while there is a permit for it, and its first three bytes tell HTTP/1 from HTTP/2.
-//! 2. HTTP/1: one call after another through Pingora's `process_new_http`, each under its [`watch::CallWatch`].
+//! 2. HTTP/1: one call after another through Pingora's `process_new_http`, each [`limited`] by its [`CallWatch`].
 //! 3. HTTP/2: one task a stream, each through the same function; siblings never wait for each other.
 //! 4. Drain: [`Drain::begin`] makes answers say `Connection: close` and sends GOAWAY, while connections are still
 //!    accepted. [`Drain::stop`] ends the listener, idle connections and standing streams; calls go on, and so do
-//!    connections on which the next call may be on its way, for [`GOODBYE`].
-//!    [`Drain::cut`], by then or by itself once the time is over, ends them too.
+//!    connections on which the next call may be on its way, for [`GOODBYE`]. [`Drain::cut`] ends them too.
 
+mod limited;
 mod outbox;
 mod stream;
 pub(crate) mod watch;
@@ -38,8 +38,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::proxy::Gateway;
+use limited::limited;
 use stream::{ClientStream, Speaks};
-use watch::{CallWatch, GOODBYE, limited};
+use watch::{CallWatch, GOODBYE};
 
 /// Streams that one HTTP/2 connection may have open: Pingora's own safe limit.
 const H2_STREAMS: u32 = 100;
@@ -66,7 +67,7 @@ pub struct ConnectionLimits {
 }
 
 /// The steps in which the gateway stops. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Drain {
     draining: watch_channel::Sender<bool>,
     stop: CancellationToken,
@@ -107,11 +108,7 @@ struct Open(Gauge);
 impl Drain {
     /// No step was taken.
     pub fn new() -> Self {
-        Self {
-            draining: watch_channel::Sender::new(false),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
-        }
+        Self::default()
     }
 
     /// Step one: say goodbye with every answer, go on accepting.
@@ -139,12 +136,6 @@ impl Drain {
     /// Whether step one was taken.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
-    }
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

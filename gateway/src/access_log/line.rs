@@ -10,6 +10,7 @@ use http::Method;
 use krypton_discovery::AgentKey;
 
 use crate::proxy::error::Outcome;
+use crate::text::{push_ip, push_number};
 
 /// The longest part of a path that is logged, in bytes.
 const MAX_PATH_BYTES: usize = 512;
@@ -103,13 +104,9 @@ impl Line {
         value
     }
 
-    fn digits(&mut self, number: impl Into<u64>) {
-        self.push(itoa::Buffer::new().format(number.into()).as_bytes());
-    }
-
     fn number(&mut self, before: &str, value: Option<impl Into<u64>>) {
         if let Some(value) = self.value(before, value) {
-            self.digits(value);
+            push_number(&mut self.0, value);
         }
     }
 
@@ -130,7 +127,7 @@ impl Line {
     fn millis(&mut self, before: &str, value: Option<Duration>) {
         let Some(value) = self.value(before, value) else { return };
         let us = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        self.digits(us / 1000);
+        push_number(&mut self.0, us / 1000);
         let rest = (us % 1000).to_le_bytes();
         let rest = u16::from_le_bytes([rest[0], rest[1]]);
         let digit = |unit: u16| b'0' + (rest / unit % 10).to_le_bytes()[0];
@@ -148,12 +145,9 @@ impl Line {
         self.push(b"\"");
         match value {
             SocketAddr::V4(value) => {
-                for (at, octet) in value.ip().octets().into_iter().enumerate() {
-                    self.push(if at == 0 { b"" } else { b"." });
-                    self.digits(octet);
-                }
+                push_ip(&mut self.0, (*value.ip()).into());
                 self.push(b":");
-                self.digits(value.port());
+                push_number(&mut self.0, value.port());
             }
             // Writing into a Vec cannot fail.
             SocketAddr::V6(value) => drop(write!(self.0, "{value}")),

@@ -56,9 +56,9 @@ impl Gateway {
             return Err(CallError::NotReady);
         }
         let active = self.table.get(key).ok_or_else(|| CallError::UnknownAgent(AgentName(key.into())))?;
-        if !headers::offers_websocket(&session.req_header().headers) {
-            // Other upgrades go no further (RFC 9110 §7.8 allows it): h2c, which curl and Java offer with any
-            // call, would be a way round everything here.
+        if headers::offers_other_than_websocket(&session.req_header().headers) {
+            // It goes no further (RFC 9110 §7.8 allows it): h2c, which curl and Java offer with any call, would be a way
+            // round everything here.
             session.req_header_mut().remove_header(&UPGRADE);
         }
         let is_standing = session.is_upgrade_req()
@@ -110,7 +110,7 @@ impl Gateway {
         let max_duration = view.route().timeouts.max_duration;
         let deadline = max_duration.and_then(|limit| ctx.started.checked_add(limit));
         let is_off = view.route().scaled_to_zero;
-        let has_endpoint = !view.candidates(self.table.dial_mode(std::time::Instant::now())).is_empty();
+        let has_endpoint = !view.candidates(self.table.dial_mode(ctx.started.into_std())).is_empty();
         let key = view.key().clone();
         let running = RouteInFlight::new(Arc::clone(active.metrics()), ctx.kind);
         ctx.agent = Some(Agent { active, view, deadline, running });

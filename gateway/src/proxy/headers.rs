@@ -9,6 +9,7 @@ use http::{HeaderMap, Version};
 use ipnet::IpNet;
 
 use super::error::CallError;
+use crate::text::{LONGEST_ADDRESS, push_ip};
 
 /// The id of a call, kept from the client or made here.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,21 +29,7 @@ const MAX_NOMINATED: usize = 9;
 /// Headers that a request usually gains here: one growth of the map instead of several.
 const ADDED: usize = 8;
 
-/// What an answer must not say, since it acts on the whole shared origin or on the proxy in front.
-const SHARED_ORIGIN: [HeaderName; 4] = [
-    HeaderName::from_static("x-sendfile"),
-    HeaderName::from_static("alt-svc"),
-    HeaderName::from_static("strict-transport-security"),
-    HeaderName::from_static("clear-site-data"),
-];
-/// Hop-by-hop in an answer, RFC 9110 §7.6.1. Transfer-Encoding is Pingora's framing; HTTP/1 trailers are not
-/// forwarded, so neither is their announcement.
-const HOP_BY_HOP: [HeaderName; 4] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("te"),
-    HeaderName::from_static("trailer"),
-];
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The networks whose forwarding headers are believed.
 #[derive(Debug, Clone, Default)]
@@ -192,9 +179,11 @@ pub fn prepare_request(headers: &mut HeaderMap, host: Option<HeaderValue>, facts
     headers.reserve(ADDED);
     let came_in = Forwarding::take(headers, facts.trusted);
     if let Some(client) = facts.client {
+        let mut text = Vec::with_capacity(LONGEST_ADDRESS);
+        push_ip(&mut text, client);
         let value = match &came_in.chain {
-            Some(chain) => joined(chain.as_bytes(), b", ", client.to_string().as_bytes()),
-            None => HeaderValue::from_str(&client.to_string()).ok(),
+            Some(chain) => joined(chain.as_bytes(), b", ", &text),
+            None => HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok(),
         };
         value.map(|value| headers.insert(X_FORWARDED_FOR, value));
     }
@@ -299,24 +288,41 @@ pub struct Cleanup {
 /// `is_upgrade`: a 101, whose Connection and Upgrade have to reach the client.
 #[must_use]
 pub fn clean_response(headers: &HeaderMap, is_upgrade: bool) -> Cleanup {
-    let mut remove = Vec::new();
-    let mut note = |name: &HeaderName| {
-        if headers.contains_key(name) {
-            remove.push(name.clone());
+    let mut cleanup = Cleanup::default();
+    let (mut nominates, mut tells_time) = (false, false);
+    // Once over all of them: a look-up for each name that could be there costs more.
+    for name in headers.keys() {
+        let text = name.as_str();
+        nominates |= !is_upgrade && *name == CONNECTION;
+        tells_time |= *name == KEEP_ALIVE;
+        if acts_beyond_agent(text) || (!is_upgrade && is_hop_by_hop(text)) {
+            cleanup.remove.push(name.clone());
         }
-    };
-    if !is_upgrade {
+    }
+    if nominates {
         for nominated in headers.get_all(CONNECTION).iter().flat_map(tokens) {
             let name = HeaderName::from_bytes(nominated.as_bytes()).ok();
             // Never what frames the message, whatever an agent calls it.
-            name.filter(|name| !is_framing(name)).iter().for_each(&mut note);
+            let name = name.filter(|name| !is_framing(name) && headers.contains_key(name));
+            cleanup.remove.extend(name.filter(|name| !cleanup.remove.contains(name)));
         }
-        note(&UPGRADE);
-        HOP_BY_HOP.iter().for_each(&mut note);
     }
-    SHARED_ORIGIN.iter().for_each(&mut note);
-    remove.extend(headers.keys().filter(|name| name.as_str().starts_with("x-accel-")).cloned());
-    Cleanup { remove, keep_alive: headers.get(&HOP_BY_HOP[0]).and_then(keep_alive_timeout) }
+    if tells_time {
+        cleanup.keep_alive = headers.get(KEEP_ALIVE).and_then(keep_alive_timeout);
+    }
+    cleanup
+}
+
+/// What an answer must not say, since it acts on the whole shared origin or on the proxy in front.
+fn acts_beyond_agent(name: &str) -> bool {
+    matches!(name, "alt-svc" | "clear-site-data" | "strict-transport-security" | "x-sendfile")
+        || name.starts_with("x-accel-")
+}
+
+/// Hop-by-hop in an answer, RFC 9110 §7.6.1. Transfer-Encoding is Pingora's framing; HTTP/1 trailers are not
+/// forwarded, so neither is their announcement.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(name, "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade")
 }
 
 /// Whether an answer is a stream of events, which nginx in front must be told not to buffer.
@@ -341,10 +347,10 @@ pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
         .any(|range| has_media_type(range.trim_ascii(), b"text/event-stream"))
 }
 
-/// Whether a request offers to speak WebSocket, and nothing else: as Pingora asks it.
+/// Whether a request offers to speak something else, and that is not WebSocket alone: as Pingora asks it.
 #[must_use]
-pub fn offers_websocket(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+pub fn offers_other_than_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn has_media_type(value: &[u8], media_type: &[u8]) -> bool {

@@ -56,11 +56,10 @@ impl Gateway {
     /// The deadline that nothing in Pingora keeps: see [`crate::server::watch`].
     pub(super) fn set_deadline(&self, session: &mut Session, ctx: &CallCtx) {
         let Some(agent) = &ctx.agent else { return };
-        let now = Instant::now();
         // An upgrade has no read timeout, since a tunnel may be silent; until there is one, the agent may not be.
         let is_no_tunnel = session.is_upgrade_req() && ctx.status != Some(101);
         let is_watched = is_no_tunnel || ctx.upstream.is_silence_watched;
-        let silence = is_watched.then(|| now + agent.view.route().timeouts.timeout);
+        let silence = is_watched.then(|| Instant::now() + agent.view.route().timeouts.timeout);
         // HTTP/2 has no read timeout of its own either.
         let pause = if ctx.is_answered { respond::DRAIN_TIME } else { self.policy.upload_timeout };
         ctx.watch.set_upload_limit((ctx.is_h2 && !session.is_body_done()).then_some(pause));

@@ -6,7 +6,7 @@
 //!
 //! - the next one, which takes it along,
 //! - a flush,
-//! - or the call waits for anything at all: [`limited`](super::watch::limited) sees that and flushes.
+//! - or the call waits for anything at all: [`limited`](super::limited::limited) sees that and flushes.
 //!
 //! Nothing is held back from a client: what is kept is kept while the gateway computes, and never while it waits.
 

@@ -1,8 +1,8 @@
 //! The clock over one connection's header and one call, and the means to end either from outside.
 //!
 //! Pingora has no deadline for a header, none for a whole call, and no hook that runs while nothing happens. So
-//! the future that handles a call is polled by [`limited`], which knows the deadline in force from a
-//! [`CallWatch`] that the call's own hooks keep up to date.
+//! the future that handles a call is polled by [`limited`](super::limited::limited), which knows the deadline in force
+//! from a [`CallWatch`] that the call's own hooks keep up to date.
 //!
 //! A deadline that passes on HTTP/1 makes the client's side of the pump fail on its next read
 //! ([`CallWatch::fails_reads`]), so that the call ends the ordinary way and the client still gets an answer.
@@ -10,12 +10,9 @@
 //! reset. But a standing stream over HTTP/2 is to end cleanly when the gateway stops: for that the watch holds a
 //! handle of its agent's socket and hangs up there.
 
-use std::future::Future;
 use std::os::fd::AsFd;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -24,22 +21,19 @@ use pingora::OrErr as _;
 use pingora::protocols::SocketDigest;
 use socket2::{SockRef, Socket};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// How long a stopping gateway waits for a call that may be on its way, and for an idle HTTP/2 client to answer our goodbye.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
-/// How long an interrupted call has to write its last answer, and to read on until the client has it.
-const LAST_WORDS: Duration = Duration::from_secs(4);
-
 /// No deadline.
-const NEVER: u64 = u64::MAX;
+pub(super) const NEVER: u64 = u64::MAX;
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// What times are counted from.
+pub(super) static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 tokio::task_local! {
     /// The watch over the call that this task is handling.
-    static CURRENT: Arc<CallWatch>;
+    pub(super) static CURRENT: Arc<CallWatch>;
 }
 
 /// What is happening on a connection and how long it may take. Shared by the socket, the call and its keeper,
@@ -165,9 +159,10 @@ impl CallWatch {
 
     /// More of an upload has to come within `limit`; `None` lifts that. A wait that is the agent's does not count.
     pub(crate) fn set_upload_limit(&self, limit: Option<Duration>) {
-        let limit = limit.map_or(NEVER, millis);
-        self.upload_limit.store(limit, Ordering::Relaxed);
-        self.upload_deadline.store(now().saturating_add(limit), Ordering::Relaxed);
+        let limit = limit.map(millis);
+        self.upload_limit.store(limit.unwrap_or(NEVER), Ordering::Relaxed);
+        let deadline = limit.map_or(NEVER, |limit| now().saturating_add(limit));
+        self.upload_deadline.store(deadline, Ordering::Relaxed);
     }
 
     /// Where the upload goes.
@@ -230,7 +225,7 @@ impl CallWatch {
     }
 
     /// Hangs up on the agent. Whether that could be done: the call then ends the ordinary way.
-    fn hang_up(&self) -> bool {
+    pub(super) fn hang_up(&self) -> bool {
         self.agent.load().as_ref().is_some_and(|socket| socket.shutdown(std::net::Shutdown::Both).is_ok())
     }
 
@@ -264,6 +259,11 @@ impl CallWatch {
         matches!(self.phase(), Phase::New | Phase::Kept)
     }
 
+    /// Whether it ends with the gateway's stop rather than with its answer.
+    pub(super) fn ends_with_drain(&self) -> bool {
+        self.ends_with_drain.load(Ordering::Relaxed)
+    }
+
     fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::New,
@@ -277,14 +277,15 @@ impl CallWatch {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    fn deadline(&self) -> u64 {
+    /// The deadline in force.
+    pub(super) fn deadline(&self) -> u64 {
         let upload = self.upload_deadline.load(Ordering::Relaxed);
         self.deadline.load(Ordering::Relaxed).min(upload)
     }
 
     /// Whether the deadline that has passed was only that of an upload which waits for its agent. Then the wait
     /// begins anew.
-    fn waits_for_agent(&self) -> bool {
+    pub(super) fn waits_for_agent(&self) -> bool {
         let is_backed_up = || {
             let info = self.upload_to.load().as_ref().and_then(|agent| agent.tcp_info());
             info.is_some_and(|info| info.tcpi_notsent_bytes > 0)
@@ -299,7 +300,7 @@ impl CallWatch {
 
     /// Whether a stopping gateway has to wait for a call that may be on its way: a client that has just connected, or
     /// was just answered, does not know that we leave. The wait is then bounded, and begins only once.
-    fn may_be_called(&self) -> bool {
+    pub(super) fn may_be_called(&self) -> bool {
         let until = self.quiet_since.load(Ordering::Relaxed).saturating_add(millis(GOODBYE));
         let may_be_called = self.is_quiet() && until > now();
         if may_be_called {
@@ -310,80 +311,12 @@ impl CallWatch {
     }
 
     /// Ends the call from outside. Whether it may still speak; where not, it is about to be dropped.
-    fn interrupt_with(&self, why: Interrupt, can_speak: bool) -> bool {
+    pub(super) fn interrupt_with(&self, why: Interrupt, can_speak: bool) -> bool {
         let is_call = self.phase() == Phase::Call;
         self.interrupt.store(why as u8, Ordering::Relaxed);
         self.fails_reads.store(true, Ordering::Relaxed);
         is_call && can_speak
     }
-}
-
-/// Runs `call` under `watch`. `None`: it was dropped, since a deadline passed or `stop` came, and it could not speak or
-/// did not finish in time. `http1`: where its answer goes; a failing read then ends the call the ordinary way.
-pub(super) async fn limited<F: Future>(
-    call: F,
-    watch: &Arc<CallWatch>,
-    stop: &CancellationToken,
-    http1: Option<&super::outbox::Outbox>,
-) -> Option<F::Output> {
-    let mut call = pin!(CURRENT.scope(Arc::clone(watch), call));
-    let mut stopped = pin!(async {
-        stop.cancelled().await;
-        // One turn of the runtime, in which it learns of bytes that came before: what asks is served.
-        tokio::task::yield_now().await;
-    });
-    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
-    // What the timer is set to; `NEVER` while it is not in use.
-    let mut armed = NEVER;
-    let (mut interrupted, mut has_stopped) = (false, false);
-    std::future::poll_fn(move |cx| {
-        loop {
-            let polled = call.as_mut().poll(cx);
-            // It waits or has ended: what it wrote goes out now. An error is for its next write or read to meet.
-            let _flushed = http1.map(|outbox| outbox.poll_flush(cx));
-            if let Poll::Ready(output) = polled {
-                return Poll::Ready(Some(output));
-            }
-            let ends_with_drain = !interrupted && watch.ends_with_drain.load(Ordering::Relaxed);
-            has_stopped = has_stopped || (ends_with_drain && stopped.as_mut().poll(cx).is_ready());
-            if ends_with_drain && has_stopped {
-                if watch.may_be_called() {
-                    continue;
-                }
-                if !watch.interrupt_with(Interrupt::Drain, http1.is_some() || watch.hang_up()) {
-                    return Poll::Ready(None);
-                }
-                interrupted = true;
-                watch.set_deadline(Some(Instant::now() + LAST_WORDS));
-                continue;
-            }
-            let deadline = watch.deadline();
-            if deadline == NEVER {
-                return Poll::Pending;
-            }
-            if armed != deadline {
-                armed = deadline;
-                timer.as_mut().reset(*START + Duration::from_millis(deadline));
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if interrupted {
-                // It was asked to end and did not: whatever it had begun to say stays unfinished.
-                watch.request_reset();
-                return Poll::Ready(None);
-            }
-            if watch.waits_for_agent() {
-                continue;
-            }
-            if !watch.interrupt_with(Interrupt::Deadline, http1.is_some()) {
-                return Poll::Ready(None);
-            }
-            interrupted = true;
-            watch.set_deadline(Some(Instant::now() + LAST_WORDS));
-        }
-    })
-    .await
 }
 
 fn now() -> u64 {
