@@ -173,9 +173,15 @@ async fn pods_behind_a_labelled_service_are_called_as_the_real_controllers_repor
         let pod = namespace.add_pod("echo-1", &labels, one.ip()).await.unwrap();
         namespace.add_pod("echo-2", &labels, two.ip()).await.unwrap();
         endpoints_become(&krypton.gateway, namespace, &[one, two]).await;
-        let route = route(&krypton.gateway, namespace).await.unwrap();
-        assert_eq!(route["endpoints"][0]["podUid"], json!(pod.metadata.uid.unwrap()));
-        let service: SocketAddr = serde_json::from_value(route["service"]["address"].clone()).unwrap();
+        let shown = route(&krypton.gateway, namespace).await.unwrap();
+        assert_eq!(shown["endpoints"][0]["podUid"], json!(pod.metadata.uid.unwrap()));
+        // Services are watched apart from endpoints.
+        let service: SocketAddr = eventually("the gateway has the Service", SOON, async || {
+            let route = route(&krypton.gateway, namespace).await?;
+            Ok(serde_json::from_value(route["service"]["address"].clone())?)
+        })
+        .await
+        .unwrap();
         assert_eq!(service.port(), port);
 
         namespace.set_pod_ready("echo-1", false).await.unwrap();

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 use http::StatusCode;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use krypton_e2e::bridge::Bridge;
@@ -97,15 +97,18 @@ async fn after_an_outage_with_a_compacted_history_all_is_right() {
         watches_become(&controller, true).await;
         traffic.end().await.assert_whole();
         assert_eq!(controller.process.exit_status().unwrap(), None);
-        let log = controller.process.log().read().unwrap();
-        assert_outage_is_told_once(&log[log_before.len()..]);
+        eventually("the outage is told of once", SOON, async || {
+            outage_is_told_once(&controller.process.log().read()?[log_before.len()..])
+        })
+        .await
+        .unwrap();
     });
     test.await.unwrap();
 }
 
 /// Each watch that routes come from says that it was lost and that it is back, and nothing of the tries in between.
 /// Those of the leader do too, or begin anew where the outage ended its term.
-fn assert_outage_is_told_once(log: &str) {
+fn outage_is_told_once(log: &str) -> Result<()> {
     let told: Vec<&str> = log.lines().filter(|line| line.contains("krypton_controller::source")).collect();
     for (of, change, times) in [
         ("routes", "Watch was lost", KINDS.len()..=KINDS.len()),
@@ -115,8 +118,9 @@ fn assert_outage_is_told_once(log: &str) {
     ] {
         let of = format!("\"of\":\"{of}\"");
         let told = told.iter().filter(|line| line.contains(&of) && line.contains(change)).count();
-        assert!(times.contains(&told), "{of} {change}: {log}");
+        ensure!(times.contains(&told), "{of} {change}: {log}");
     }
+    Ok(())
 }
 
 /// Kinds that the leader watches besides.
@@ -162,9 +166,14 @@ async fn an_api_server_that_hangs_up_is_tried_in_growing_pauses_and_told_of_once
     assert!(begun.elapsed() >= LEAST_PAUSES, "{TRIES} tries took {:?}", begun.elapsed());
     says(&controller, StatusCode::SERVICE_UNAVAILABLE, "Agent in all namespaces: no complete list yet").await;
     assert_eq!(controller.process.exit_status().unwrap(), None);
-    let log = controller.process.log().read().unwrap();
-    let told = log.lines().filter(|line| line.contains("Watch cannot start")).count();
-    assert_eq!(told, KINDS.len(), "{log}");
+    eventually("each watch tells of it once", SOON, async || {
+        let log = controller.process.log().read()?;
+        let told = log.lines().filter(|line| line.contains("Watch cannot start")).count();
+        ensure!(told == KINDS.len(), "{told} times: {log}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -96,9 +96,11 @@ impl Place<'_> {
     }
 }
 
+/// Its pods, which Kubernetes makes in its own time, are told of too: nothing is left to write.
 fn is_told(agent: &Agent) -> bool {
     let Some(status) = &agent.status else { return false };
     status.observed_generation == agent.metadata.generation
+        && status.replicas == status.desired_replicas
         && status
             .conditions
             .iter()

@@ -76,7 +76,8 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
         let asked = Instant::now();
         first.process.terminate();
         leads(&second).await;
-        assert!(asked.elapsed() < LEASE / 2, "it waited for the lease to run out");
+        // It renewed some 2 s before, at most: what is left of the lease is more than this.
+        assert!(asked.elapsed() < LEASE * 7 / 10, "it waited for the lease to run out");
         assert!(first.process.ended(SOON).await.unwrap().success());
         works(namespace, "after").await;
         assert!(holder(namespace).await.starts_with("second_"));

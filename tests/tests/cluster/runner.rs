@@ -42,8 +42,14 @@ async fn ctrl_c_leaves_nothing() {
     // A command that does not care and has a child of its own.
     let mut runner = Runner::start(&[], "trap '' INT TERM HUP; echo up; sleep 1000; sleep 1000");
     runner.printed("up").await;
-    let processes = processes(&runner.folder().unwrap());
-    assert_eq!(processes.len(), 4, "the control plane's three and the command");
+    // The command runs before it is on record.
+    let processes = eventually("the control plane's three and the command are on record", SOON, async || {
+        let found = processes(&runner.folder()?);
+        ensure!(found.len() == 4, "{found:?}");
+        Ok(found)
+    })
+    .await
+    .unwrap();
     runner.signal(Signal::INT);
     assert_eq!(runner.process.ended(SOON).await.unwrap().code(), Some(130));
     runner.folder().unwrap_err();

@@ -2,6 +2,7 @@
 //! here: pods stay pending.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -16,6 +17,9 @@ use serde_json::{Value, json};
 use crate::objects::{agent, put};
 use crate::statuses::{condition, condition_becomes, status_is_current};
 use crate::support::{SOON, start_controller};
+
+/// Whoever has more to write does so sooner than this.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Waits until the child `name` is as `check` wants it.
 pub(crate) async fn child<K>(namespace: &Namespace, name: &str, check: impl Fn(&K) -> Result<()>) -> K
@@ -141,14 +145,13 @@ async fn nothing_is_written_once_all_is_as_wanted() {
 /// Waits until neither the Agent nor a child was written for a while; gives their versions.
 async fn settle(namespace: &Namespace, name: &str) -> (Vec<Option<String>>, Option<String>) {
     let agents: Api<Agent> = namespace.api();
-    let mut before = (Vec::new(), None);
-    let mut same = 0;
-    eventually("nothing is written any more", SOON, async || {
+    let (mut before, mut since) = ((Vec::new(), None), Instant::now());
+    eventually("nothing is written any more", 2 * SOON, async || {
         let now = (versions(namespace, name).await, agents.get(name).await?.resource_version());
-        same = if now == before { same + 1 } else { 0 };
-        before = now;
-        // Looks are 20 ms apart.
-        ensure!(same > 100, "written not long ago");
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        ensure!(since.elapsed() > QUIET, "written not long ago");
         Ok(before.clone())
     })
     .await
@@ -474,9 +477,15 @@ async fn replicas_pin_an_agent_and_its_scale_is_served_as_autoscalers_use_it() {
         })
         .await
         .unwrap();
-        let mut wanted = shown.clone();
-        wanted["spec"]["replicas"] = 4.into();
-        cluster.kubectl(&["replace", "--raw", &scale, "--filename=-"], &wanted.to_string()).await.unwrap();
+        // A status that is written in between makes it a conflict.
+        eventually("the scale is replaced", SOON, async || {
+            let shown = cluster.kubectl(&["get", "--raw", &scale], "").await?;
+            let mut wanted: Value = serde_json::from_str(&shown)?;
+            wanted["spec"]["replicas"] = 4.into();
+            cluster.kubectl(&["replace", "--raw", &scale, "--filename=-"], &wanted.to_string()).await
+        })
+        .await
+        .unwrap();
         child(namespace, "echo", replicas_are(4)).await;
         let to_three = ["scale", "agent/echo", "--replicas=3", "--namespace", namespace.name()];
         cluster.kubectl(&to_three, "").await.unwrap();

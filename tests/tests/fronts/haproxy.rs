@@ -4,16 +4,26 @@ use krypton_e2e::front::checks::Outcome;
 use krypton_e2e::front::haproxy::Settings;
 use krypton_e2e::lockstep::Format;
 
-use crate::support::{Scale, Stage, everything_passes, is_passed_on, large_upload, long_silences, through};
+use crate::support::{
+    Scale, Stage, everything_passes, is_passed_on, large_upload, long_calls_pass, long_silences, through,
+};
 
 #[tokio::test]
 async fn with_the_recommended_settings_everything_passes() {
     let (stage, scale) = (Stage::start().await, Scale::of_this_run());
-    // The client is silent while it reads: its timeout, which no annotation sets, must not matter.
+    let settings = Settings { server_timeout: scale.read_timeout, ..Settings::RECOMMENDED };
+    let front = settings.start(stage.gateway()).await.unwrap();
+    everything_passes(&stage, &front, scale).await;
+}
+
+/// No annotation sets the client's timeout.
+#[tokio::test]
+async fn a_client_may_be_silent_while_it_reads() {
+    let (stage, scale) = (Stage::start().await, Scale::of_this_run());
     let client_timeout = scale.shorter() / 2;
     let settings = Settings { server_timeout: scale.read_timeout, client_timeout };
     let front = settings.start(stage.gateway()).await.unwrap();
-    everything_passes(&stage, &front, scale).await;
+    long_calls_pass(&through(front.address), scale).await;
 }
 
 #[tokio::test]

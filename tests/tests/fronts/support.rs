@@ -127,11 +127,16 @@ pub(crate) async fn everything_passes(stage: &Stage, front: &Front, scale: Scale
     abort(&base, &past).await.unwrap();
     assert_eq!(upload(&base, UPLOAD_BYTES).await.unwrap(), Outcome::Whole);
     upload_is_passed_on(stage, front.address).await;
+    long_calls_pass(&base, scale).await;
+}
+
+/// A stream that outlasts the read timeout passes, and silence below it.
+pub(crate) async fn long_calls_pass(base: &Base, scale: Scale) {
     // Beside each other: they only wait.
     let (long, before, between) = tokio::join!(
-        stream(&base, scale.events, Scale::PACE),
-        silence(&base, Silence::BeforeHead, scale.shorter()),
-        silence(&base, Silence::BetweenEvents, scale.shorter()),
+        stream(base, scale.events, Scale::PACE),
+        silence(base, Silence::BeforeHead, scale.shorter()),
+        silence(base, Silence::BetweenEvents, scale.shorter()),
     );
     assert_eq!(
         [long.unwrap(), before.unwrap(), between.unwrap()],
