@@ -39,6 +39,12 @@ mod verdicts {
         findings.iter().map(|(name, _)| name.as_str()).collect()
     }
 
+    /// Nothing is wrong but a cut, after the first of these times, or the second on a machine that is busy.
+    fn only_cut(findings: &[(String, Value)], cuts: [&str; 2]) {
+        let names = names(findings);
+        assert!(cuts.iter().any(|cut| names == ["Streaming", *cut, "BodyPasses"]), "{names:?}");
+    }
+
     #[tokio::test]
     async fn a_front_that_passes_everything_on_is_good() {
         let front = Front::start(Manners::default()).await;
@@ -90,7 +96,8 @@ mod verdicts {
         let silence = Some(Duration::from_secs(4));
         let front = Front::start(Manners { cuts_silence: silence, ..Manners::default() }).await;
         let (status, findings) = doctor(&front, &["--silence", "8s"]).await;
-        assert_eq!((status, names(&findings)), (1, vec!["Streaming", "CutAfter4s", "BodyPasses"]));
+        assert_eq!(status, 1);
+        only_cut(&findings, ["CutAfter4s", "CutAfter5s"]);
         assert!(findings[1].1["message"].as_str().unwrap().contains("without a byte"));
         assert_eq!(findings[1].1["todo"].as_array().unwrap().len(), 6, "all classes, as none is known");
     }
@@ -100,7 +107,8 @@ mod verdicts {
         let total = Some(Duration::from_secs(5));
         let front = Front::start(Manners { cuts_calls: total, ..Manners::default() }).await;
         let (status, findings) = doctor(&front, &["--silence", "9s"]).await;
-        assert_eq!((status, names(&findings)), (1, vec!["Streaming", "CutAfter5s", "BodyPasses"]));
+        assert_eq!(status, 1);
+        only_cut(&findings, ["CutAfter5s", "CutAfter6s"]);
         assert!(findings[1].1["message"].as_str().unwrap().contains("also while it is busy"));
     }
 
