@@ -156,12 +156,12 @@ async fn the_first_call_to_a_new_pod_is_answered() {
             .await
             .unwrap();
         for round in 0..ROUNDS {
-            // A program looks at what the gateway has, a person at the Agent too, which speaks of the pod alone: the
-            // gateway may hear of that a moment later.
-            if round % 2 == 1 {
+            // A person looks at the Agent, a program at what the gateway has.
+            if round % 2 == 0 {
+                krypton.has_endpoints(namespace, "echo", 1).await;
+            } else {
                 condition_becomes(namespace, "echo", "Available", "True", "Ready").await;
             }
-            krypton.has_endpoints(namespace, "echo", 1).await;
             let answer = get(krypton.gateway.http, &path(namespace, "echo")).await.unwrap();
             assert_eq!(answer.status, 200, "round {round}: {answer:?}");
 
