@@ -4,7 +4,7 @@
 //! Never looks into a call: that is [`crate::proxy`]'s.
 //!
 //! 1. A connection is accepted while there is a permit for it, and its first three bytes tell HTTP/1 from HTTP/2.
-//! 2. HTTP/1: one call after another through Pingora's `process_new_http`, each [`limited`] by its [`CallWatch`].
+//! 2. HTTP/1: one call after another through Pingora's `process_new_http`, each [`limited()`] by its [`CallWatch`].
 //! 3. HTTP/2: one task a stream, each through the same function; siblings never wait for each other.
 //! 4. Drain: [`Drain::begin`] makes answers say `Connection: close` and sends GOAWAY, while connections are still
 //!    accepted. [`Drain::stop`] ends the listener, idle connections and standing streams; calls go on, and so do

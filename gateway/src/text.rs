@@ -4,8 +4,8 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-/// Bytes of the longest IP address as text: an IPv6 address that holds an IPv4 one.
-pub(crate) const LONGEST_ADDRESS: usize = 45;
+/// Bytes of the longest IP address as `Display` writes it: eight groups of an IPv6 address.
+pub(crate) const LONGEST_ADDRESS: usize = 39;
 
 /// Appends `number` in decimal digits.
 pub(crate) fn push_number(out: &mut Vec<u8>, number: impl Into<u64>) {

@@ -59,7 +59,8 @@ pub struct TrafficArgs {
     #[arg(long, value_delimiter = ',', value_name = "CORE,…")]
     pub cores: Vec<usize>,
 
-    /// Never sleep, so that a server does not pay for waking this process. Takes its cores for itself
+    /// Never sleep, so that a server does not pay for waking this process. Takes its cores for itself, and cannot tell
+    /// any more whether it was the limit
     #[arg(long)]
     pub busy_poll: bool,
 

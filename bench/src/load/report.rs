@@ -84,6 +84,9 @@ pub struct Generator {
     pub busy_percent: f64,
     /// Of the time, its threads could have run and had no core.
     pub waited_percent: f64,
+    /// It did not sleep: that it was busy means nothing.
+    #[serde(default)]
+    pub busy_poll: bool,
     /// From the time at which a call was due and a connection free to its sending; 0 in a closed loop.
     pub late_us_p99: f64,
     /// It had no CPU left or sent late: the server could have done more.
@@ -233,7 +236,7 @@ impl Display for LoadReport {
             "generator", used.busy_percent, used.waited_percent, used.late_us_p99
         )?;
         if used.was_the_limit {
-            let what = if used.busy_percent + used.waited_percent >= BUSY_LIMIT_PERCENT {
+            let what = if used.is_full() {
                 "THE GENERATOR WAS THE LIMIT: the server could have done more"
             } else {
                 "SENT LATE: the machine was busy with something else, and latency holds that"
@@ -255,19 +258,23 @@ impl Generator {
     /// Of what the process used in `length`, on `threads` threads. Where it polls busily, that says nothing of its limit.
     #[must_use]
     pub(super) fn new(used: &Used, length: Duration, threads: usize, busy_poll: bool, seen: &Seen) -> Self {
-        let late_us_p99 = float(seen.late.value_at_quantile(0.99)) / 1000.0;
-        let busy_percent = used.busy_percent(length, threads);
-        let waited_percent = used.waited_percent(length, threads);
-        let is_full = !busy_poll && busy_percent + waited_percent >= BUSY_LIMIT_PERCENT;
-        let was_the_limit = nanos(length) > 0 && (is_full || late_us_p99 >= LATE_LIMIT_US);
-        Self {
+        let mut generator = Self {
             cpu_seconds_user: used.user.as_secs_f64(),
             cpu_seconds_system: used.system.as_secs_f64(),
-            busy_percent,
-            waited_percent,
-            late_us_p99,
-            was_the_limit,
-        }
+            busy_percent: used.busy_percent(length, threads),
+            waited_percent: used.waited_percent(length, threads),
+            busy_poll,
+            late_us_p99: float(seen.late.value_at_quantile(0.99)) / 1000.0,
+            was_the_limit: false,
+        };
+        let is_late = generator.late_us_p99 >= LATE_LIMIT_US;
+        generator.was_the_limit = nanos(length) > 0 && (generator.is_full() || is_late);
+        generator
+    }
+
+    /// It had no CPU left.
+    fn is_full(&self) -> bool {
+        !self.busy_poll && self.busy_percent + self.waited_percent >= BUSY_LIMIT_PERCENT
     }
 }
 

@@ -126,7 +126,7 @@ async fn learn_capacity(stage: &mut Stage, variant: Variant, call: Call) -> anyh
 }
 
 fn load(stage: &Stage, call: Call, rate: Option<f64>) -> Load {
-    let load = Load::calls(call, call.connections, &stage.plan.load_cores).rate(rate);
+    let load = Load::calls(call, call.connections, stage.generator_cores()).rate(rate);
     load.busy_poll(stage.busy_poll).time(stage.plan.duration, stage.plan.warm_up)
 }
 
@@ -142,8 +142,9 @@ async fn measured(peer: &Peer, call: Call, load: Load, cores: &[usize]) -> anyho
     generating.until("measured").await?;
     let window = Reading::of(peer)?.since(&before, cores);
     let mut sample = measure::calls(&generating.report().await?, &window);
-    // One connection leaves time to everybody.
-    if !load.knows_its_limit() && call.connections > 1 && window.busy() < FULL * to_f64(cores.len()) {
+    // Without a proxy the generator is always the limit; with one connection nobody is.
+    let has_limit = !peer.pids().is_empty() && call.connections > 1;
+    if has_limit && !load.knows_its_limit() && window.busy() < FULL * to_f64(cores.len()) {
         sample.doubts.push(Doubt::GeneratorWasTheLimit);
     }
     Ok(sample)

@@ -271,10 +271,13 @@ impl Scenario {
         }
     }
 
-    /// Whether generator and origin are not to sleep: where CPU or the most that can be done is compared. Latency would
-    /// suffer where the two share a core, and so would the gateway where it is on it too, as in [`Kind::Cores`].
+    /// Whether generator and origin are not to sleep: where CPU or the most that can be done is all that a scenario is
+    /// about. Latency would suffer where the two share a core, and so would the gateway where it is on it too, as in
+    /// [`Kind::Cores`].
     pub(super) fn busy_poll(&self) -> bool {
         match self.kind {
+            // With one connection calls a second are latency.
+            Kind::Calls { call: Call { connections: 1, .. }, .. } => false,
             Kind::Calls { pace, .. } => matches!(pace, Pace::Closed | Pace::HalfOfTheSlowest),
             ref other => matches!(other, Kind::Table { .. }),
         }

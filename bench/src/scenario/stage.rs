@@ -238,8 +238,7 @@ impl Stage {
     /// When the origin does not start.
     pub(super) async fn move_load(&mut self, cores: &[usize]) -> anyhow::Result<()> {
         if self.plan.load_cores != cores {
-            self.plan.load_cores = cores.to_vec();
-            self.renew_origin().await?;
+            self.renew_origin(cores, self.busy_poll).await?;
         }
         Ok(())
     }
@@ -251,18 +250,26 @@ impl Stage {
     /// When the origin does not start.
     pub(super) async fn set_busy_poll(&mut self, is_wanted: bool) -> anyhow::Result<()> {
         let has_cores = !self.plan.load_cores.iter().any(|core| self.plan.proxy_cores.contains(core));
-        if self.busy_poll != (is_wanted && has_cores) {
-            self.busy_poll = !self.busy_poll;
-            self.renew_origin().await?;
+        let busy_poll = is_wanted && has_cores;
+        if self.busy_poll != busy_poll {
+            self.renew_origin(&self.plan.load_cores.clone(), busy_poll).await?;
         }
         Ok(())
     }
 
     /// Peers are ended, since they know the old one.
-    async fn renew_origin(&mut self) -> anyhow::Result<()> {
+    async fn renew_origin(&mut self, load_cores: &[usize], busy_poll: bool) -> anyhow::Result<()> {
         self.keep_only(&[]).await;
-        self.origin = start_origin(&ADDRESSES, &self.plan.load_cores, self.busy_poll).await?;
+        let (_, cores) = split(load_cores, busy_poll);
+        self.origin = start_origin(&ADDRESSES, cores, busy_poll).await?;
+        self.plan.load_cores = load_cores.to_vec();
+        self.busy_poll = busy_poll;
         Ok(())
+    }
+
+    /// The generator's cores.
+    pub(super) fn generator_cores(&self) -> &[usize] {
+        split(&self.plan.load_cores, self.busy_poll).0
     }
 
     /// Empties access logs that have become long.
@@ -300,6 +307,14 @@ async fn checked(variant: Variant, setup: &Setup) -> Result<Peer, StartError> {
     let peer = start(variant.peer, setup).await?;
     peer.check().await?;
     Ok(peer)
+}
+
+/// The cores of the load, for the generator and for the origin. Of two that do not sleep each has its own where it can.
+fn split(cores: &[usize], busy_poll: bool) -> (&[usize], &[usize]) {
+    match cores.split_last() {
+        Some((last, others)) if busy_poll && !others.is_empty() => (others, std::slice::from_ref(last)),
+        _ => (cores, cores),
+    }
 }
 
 /// An origin that listens at these addresses, all at one port.
@@ -349,6 +364,13 @@ pub(super) fn share_cores(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_sleep_has_a_core_of_its_own_where_there_are_two() {
+        assert_eq!(split(&[1, 2, 3], true), (&[1, 2][..], &[3][..]));
+        assert_eq!(split(&[1, 2, 3], false), (&[1, 2, 3][..], &[1, 2, 3][..]));
+        assert_eq!(split(&[1], true), (&[1][..], &[1][..]));
+    }
 
     #[test]
     fn the_proxy_has_a_core_of_its_own_where_there_are_two() {
