@@ -37,3 +37,17 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         Command::Compare(args) => crate::report::compare_main(&args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_flag_that_is_given_twice_the_last_counts() {
+        let line =
+            ["krypton-bench", "run", "--out", "first", "--rounds", "3", "--out", "second", "--rounds", "4"];
+        let Command::Run(args) = Args::try_parse_from(line).unwrap().command else { panic!("not a run") };
+        let said = format!("{args:?}");
+        assert!(said.contains("second") && said.contains("rounds: 4") && !said.contains("first"), "{said}");
+    }
+}

@@ -44,6 +44,7 @@ use stage::{Plan, Stage, share_cores};
 
 /// Scenarios to run, and how.
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub struct Args {
     /// Scenarios, by name or by its beginning [default: all]
     scenarios: Vec<String>,
