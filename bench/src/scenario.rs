@@ -40,7 +40,7 @@ use crate::report;
 use crate::result::{Doubt, RunResult, SCHEMA, ScenarioResult};
 use crate::stats::Build;
 use catalogue::{Kind, Scenario};
-use stage::{Plan, Stage, share_cores};
+use stage::{Plan, Stage, share_a_core, share_cores};
 
 /// Scenarios to run, and how.
 #[derive(Debug, clap::Args)]
@@ -148,8 +148,8 @@ impl Args {
         }
         let usable = procfs::allowed_cores()?;
         let (proxy_cores, load_cores) = share_cores(&usable, &self.proxy_cores, &self.load_cores)?;
-        if proxy_cores.iter().any(|core| load_cores.contains(core)) {
-            eprintln!("Proxy, generator and origin share a core: no figure is of use.");
+        if share_a_core(&proxy_cores, &load_cores) {
+            eprintln!("{SHARED_CORE}");
         }
         let (rounds, duration, agents, shrink) = match (self.quick, self.smoke) {
             (true, _) => (3, Duration::from_millis(1500), self.agents, 1),
@@ -178,6 +178,9 @@ impl Args {
         })
     }
 }
+
+/// What a reader has to know then.
+const SHARED_CORE: &str = "Proxy, generator and origin share a core: no figure is of use.";
 
 /// What a reader of such a scenario should know.
 const BUSY_POLL: &str = "Generator and origin did not sleep, so no proxy paid for waking them. Where the two share a core \
@@ -325,6 +328,9 @@ async fn measure(
     stage.set_busy_poll(scenario.busy_poll()).await?;
     if stage.busy_poll {
         stage.note(BUSY_POLL.to_owned());
+    }
+    if share_a_core(&stage.plan.proxy_cores, &stage.plan.load_cores) {
+        stage.note(SHARED_CORE.to_owned());
     }
     stage.keep_only(&variants).await;
     match scenario.kind {

@@ -235,6 +235,9 @@ impl Display for LoadReport {
             "{:<12} {:.0} % busy, {:.0} % waiting for a core, p99 sent {:.0} us late",
             "generator", used.busy_percent, used.waited_percent, used.late_us_p99
         )?;
+        if used.busy_poll {
+            write!(f, "\n{:<12} IT POLLED BUSILY, and cannot tell whether it was the limit", "")?;
+        }
         if used.was_the_limit {
             let what = if used.is_full() {
                 "THE GENERATOR WAS THE LIMIT: the server could have done more"

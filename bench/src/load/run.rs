@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -129,6 +129,7 @@ impl Run {
         self.start.send_replace(Some(begin_ns));
         let progress = self.progress();
         let mut end = self.wait_until(self.window.start_ns(), &progress, std::future::pending()).await?;
+        ensure!(end != End::Interrupted, "interrupted before the measurement began");
         let before = limits::used();
         self.announce("measuring")?;
         if end == End::InTime {

@@ -249,8 +249,7 @@ impl Stage {
     /// # Errors
     /// When the origin does not start.
     pub(super) async fn set_busy_poll(&mut self, is_wanted: bool) -> anyhow::Result<()> {
-        let has_cores = !self.plan.load_cores.iter().any(|core| self.plan.proxy_cores.contains(core));
-        let busy_poll = is_wanted && has_cores;
+        let busy_poll = is_wanted && !share_a_core(&self.plan.proxy_cores, &self.plan.load_cores);
         if self.busy_poll != busy_poll {
             self.renew_origin(&self.plan.load_cores.clone(), busy_poll).await?;
         }
@@ -307,6 +306,11 @@ async fn checked(variant: Variant, setup: &Setup) -> Result<Peer, StartError> {
     let peer = start(variant.peer, setup).await?;
     peer.check().await?;
     Ok(peer)
+}
+
+/// Whether the load is on a core of the proxy's.
+pub(super) fn share_a_core(proxy: &[usize], load: &[usize]) -> bool {
+    proxy.iter().any(|core| load.contains(core))
 }
 
 /// The cores of the load, for the generator and for the origin. Of two that do not sleep each has its own where it can.
