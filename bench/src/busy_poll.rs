@@ -1,8 +1,8 @@
 //! Not sleeping.
 //!
 //! Over loopback, who sends to a process that sleeps pays for waking it, and in a virtual machine that is a call of the
-//! hypervisor: a third of the CPU of a call. A proxy that leaves generator and origin nothing to wait for does not pay
-//! it, a slower one does for each call, and over a network none would. So where CPU is compared, they do not sleep.
+//! hypervisor. The less time a proxy leaves generator and origin to sleep, the less it pays, and over a network none
+//! would. So where a scenario is about CPU alone, they do not sleep; `bench/README.md` has the figures.
 
 use std::convert::Infallible;
 

@@ -85,7 +85,6 @@ pub struct Generator {
     /// Of the time, its threads could have run and had no core.
     pub waited_percent: f64,
     /// It did not sleep: that it was busy means nothing.
-    #[serde(default)]
     pub busy_poll: bool,
     /// From the time at which a call was due and a connection free to its sending; 0 in a closed loop.
     pub late_us_p99: f64,

@@ -23,6 +23,12 @@ async fn line(child: &mut Child) -> Result<serde_json::Value> {
     Ok(serde_json::from_str(&line)?)
 }
 
+fn interrupt(child: &Child) -> Result<()> {
+    let pid = i32::try_from(child.id().context("it runs")?)?;
+    kill_process(Pid::from_raw(pid).context("a process has a number")?, Signal::INT)?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_are_held_until_standard_input_says() -> Result<()> {
     let server = Server::http(|mut call| async move {
@@ -73,8 +79,7 @@ async fn an_interrupted_run_tells_what_there_is() -> Result<()> {
             Ok(())
         })
         .await?;
-        let pid = i32::try_from(child.id().context("it runs")?)?;
-        kill_process(Pid::from_raw(pid).context("a process has a number")?, Signal::INT)?;
+        interrupt(&child)?;
         assert!(line(&mut child).await?["measured"].is_u64());
         let report: LoadReport = serde_json::from_value(line(&mut child).await?)?;
         assert!(report.interrupted && report.seconds < 50.0, "{report}");
@@ -93,8 +98,7 @@ async fn a_run_that_is_interrupted_before_it_measures_has_nothing_to_tell() -> R
         Ok(())
     })
     .await?;
-    let pid = i32::try_from(child.id().context("it runs")?)?;
-    kill_process(Pid::from_raw(pid).context("a process has a number")?, Signal::INT)?;
+    interrupt(&child)?;
     let output = child.wait_with_output().await?;
     let said = String::from_utf8(output.stderr)?;
     assert!(!output.status.success() && output.stdout.is_empty(), "{:?}", output.stdout);

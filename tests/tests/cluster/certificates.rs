@@ -26,7 +26,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::objects::put;
-use crate::support::{SOON, get, metric, metric_becomes, start_controller};
+use crate::support::{SOON, becomes_ready, get, metric, metric_becomes, start_controller};
 use crate::webhooks::{are_asked, configurations, with_namespace};
 
 const SECRET: &str = "krypton-certificates";
@@ -127,17 +127,6 @@ async fn spoil(namespace: &Namespace, data: Value) {
     namespace.api::<Secret>().patch(SECRET, &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// Waits until the controller has read everything, which its certificate does not wait for; what it says then.
-async fn is_ready(controller: &Controller) -> String {
-    eventually("the controller is ready", SOON, async || {
-        let ready = get(controller.admin, "/readyz?verbose").await?;
-        ensure!(ready.status == StatusCode::OK, "{}", ready.body);
-        Ok(ready.body)
-    })
-    .await
-    .unwrap()
-}
-
 async fn leads(controller: &Controller) {
     metric_becomes(controller.admin, "krypton_controller_leader", 1.0).await;
 }
@@ -152,7 +141,8 @@ async fn empty_objects_are_filled_and_the_api_server_trusts_the_webhooks() {
         let (second, at_second) = start(namespace, "second").await;
         assert_eq!(is_shown(namespace, at_second).await, shown);
         for controller in [&first, &second] {
-            let ready = is_ready(controller).await;
+            // Its certificate does not wait for its watches.
+            let ready = becomes_ready(controller.admin).await;
             for server in ["discovery", "webhooks"] {
                 assert!(ready.contains(&format!("[+] certificate of {server}: expires ")), "{ready}");
                 let name = "krypton_controller_certificate_expiry_timestamp_seconds";
@@ -294,7 +284,7 @@ async fn a_missing_secret_is_said_and_waited_for() {
         })
         .await
         .unwrap();
-        is_ready(&controller).await;
+        becomes_ready(controller.admin).await;
         let trusted = bundle(namespace).await.unwrap();
         shown_to(address, &trusted).await.unwrap();
         let log = controller.process.log().read().unwrap();

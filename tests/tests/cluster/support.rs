@@ -180,13 +180,18 @@ pub(crate) async fn is_refused(gateway: &Gateway, namespace: &Namespace, name: &
 
 /// Waits until the gateway takes calls.
 pub(crate) async fn is_ready(gateway: &Gateway) {
-    eventually("the gateway is ready", SOON, async || {
-        let answer = get(gateway.admin, "/readyz?verbose").await?;
+    becomes_ready(gateway.admin).await;
+}
+
+/// Waits until who serves `admin` is ready; what it says then.
+pub(crate) async fn becomes_ready(admin: SocketAddr) -> String {
+    eventually("it is ready", SOON, async || {
+        let answer = get(admin, "/readyz?verbose").await?;
         ensure!(answer.status == StatusCode::OK, "{}", answer.body);
-        Ok(())
+        Ok(answer.body)
     })
     .await
-    .unwrap();
+    .unwrap()
 }
 
 /// The gateway's table, as operators see it.
